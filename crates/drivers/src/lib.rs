@@ -1,0 +1,54 @@
+//! Acts. The outside world behind [`Driver`] and [`Forge`]: container engine, PostgreSQL, object store, git.
+//!
+//! Nothing here decides: a driver is told a [`Resource`] in full and makes it so, as often as asked.
+
+pub mod docker;
+pub mod git;
+mod log;
+pub mod objects;
+pub mod postgres;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use planner::event::{Head, Source};
+use planner::identity::Sha;
+use planner::resource::{Failure, Observed, Owner, Resource, ResourceId, Run};
+
+pub use log::Log;
+
+/// What a listing covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything of this instance on the backend.
+    All,
+    /// What belongs to one owner.
+    Owner(Owner),
+}
+
+/// What a backend holds of ours.
+pub type Listing = BTreeMap<ResourceId, Observed>;
+
+/// What acts on one backend. All calls may be repeated, lost or made twice at once for different ids;
+/// the executor never runs two for one id at a time.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// All of ours and only ours, as of the call's beginning.
+    async fn inventory(&self, scope: &Scope) -> Result<Listing, Failure>;
+    /// Makes it exist, complete and running as `resource.run` says; returns when that is so (a container: healthy; a job:
+    /// exited with 0). Again: adopts what is under way. `needs` holds what was last observed of `resource.needs`.
+    async fn ensure(&self, resource: &Resource, needs: &Listing, log: &Log) -> Result<Observed, Failure>;
+    /// Lowers a container to at most `run`. Absent, or lower already, is success.
+    async fn rest(&self, id: &ResourceId, run: Run) -> Result<(), Failure>;
+    /// Makes it be gone. Absent is success; may return while it is still `Removing`.
+    async fn remove(&self, id: &ResourceId) -> Result<(), Failure>;
+}
+
+/// Where commits come from.
+#[async_trait]
+pub trait Forge: Send + Sync {
+    /// Every open ref, in full. An error says nothing about any ref.
+    async fn heads(&self) -> Result<Vec<Head>, Failure>;
+    /// Fetches exactly this commit into the project's mirror and reads what it is made of.
+    async fn read(&self, sha: &Sha) -> Result<Source, Failure>;
+}

@@ -1,0 +1,149 @@
+//! What people may ask for. Comments, console, API and CLI all parse into [`Command`]; [`authorize`] judges it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{ProjectName, Sha, Trust};
+
+/// One request of a person about one commit, or about the installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Command {
+    /// Wanted running: a first time, again after removal or expiry, or again after failure. Of what lives it is a visit.
+    Stage {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Foreign code may run at exactly this sha; staging is part of it.
+    Approve {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Takes an approval back; the environment goes.
+    Revoke {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Lives at least this much longer.
+    Extend {
+        project: ProjectName,
+        sha: Sha,
+        by: Duration,
+    },
+    Pin {
+        project: ProjectName,
+        sha: Sha,
+    },
+    Unpin {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Next generation, data anew.
+    Reset {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Next generation with a new image, built without cache.
+    Rebuild {
+        project: ProjectName,
+        sha: Sha,
+    },
+    Sleep {
+        project: ProjectName,
+        sha: Sha,
+    },
+    Wake {
+        project: ProjectName,
+        sha: Sha,
+    },
+    Remove {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// Removes orphans now, and with `confirm` what the guard holds.
+    Gc {
+        confirm: bool,
+    },
+}
+
+impl Command {
+    /// The commit that it is about, if it is about one.
+    #[must_use]
+    pub fn commit(&self) -> Option<(&ProjectName, &Sha)> {
+        match self {
+            Command::Stage { project, sha }
+            | Command::Approve { project, sha }
+            | Command::Revoke { project, sha }
+            | Command::Extend { project, sha, .. }
+            | Command::Pin { project, sha }
+            | Command::Unpin { project, sha }
+            | Command::Reset { project, sha }
+            | Command::Rebuild { project, sha }
+            | Command::Sleep { project, sha }
+            | Command::Wake { project, sha }
+            | Command::Remove { project, sha } => Some((project, sha)),
+            Command::Gc { .. } => None,
+        }
+    }
+
+    /// The word for it, as typed.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::Stage { .. } => "stage",
+            Command::Approve { .. } => "approve",
+            Command::Revoke { .. } => "revoke",
+            Command::Extend { .. } => "extend",
+            Command::Pin { .. } => "pin",
+            Command::Unpin { .. } => "unpin",
+            Command::Reset { .. } => "reset",
+            Command::Rebuild { .. } => "rebuild",
+            Command::Sleep { .. } => "sleep",
+            Command::Wake { .. } => "wake",
+            Command::Remove { .. } => "remove",
+            Command::Gc { .. } => "gc",
+        }
+    }
+}
+
+/// What a person is allowed, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Looks only.
+    Look,
+    /// Stages and manages environments of trusted code.
+    Write,
+    /// Approves and revokes foreign code too.
+    Approve,
+    /// Everything.
+    Admin,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// A name for the audit log: a login, `cli`, `console`.
+    pub name: String,
+    /// The role that holds now.
+    pub role: Role,
+}
+
+/// Whether the actor may do this to code of that trust. The error is one line for the person.
+///
+/// # Errors
+/// Names the role that is needed and the one there is.
+pub fn authorize(actor: &Actor, command: &Command, trust: Trust) -> Result<(), String> {
+    let needed = match command {
+        Command::Approve { .. } | Command::Revoke { .. } => Role::Approve,
+        Command::Remove { .. } if trust.is_foreign() => Role::Approve,
+        Command::Gc { .. } => Role::Admin,
+        _ => Role::Write,
+    };
+    if actor.role >= needed {
+        return Ok(());
+    }
+    Err(format!("{} needs the role {needed:?}, and {} has {:?}", command.verb(), actor.name, actor.role).to_lowercase())
+}

@@ -1,0 +1,19 @@
+//! Decides. Types and pure functions: what should exist, what does, and the next step from one to the other.
+//!
+//! No async, no I/O, no clock, no randomness: time, policy and the instance key are arguments.
+//! `Core::step` is the whole product as one value; everything else in this crate is what it is made of.
+
+pub mod command;
+pub mod core;
+pub mod event;
+pub mod facts;
+pub mod identity;
+pub mod injected;
+pub mod interpolate;
+pub mod manifest;
+pub mod names;
+pub mod policy;
+pub mod resource;
+pub mod spec;
+pub mod tables;
+pub mod view;

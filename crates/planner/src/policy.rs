@@ -1,0 +1,89 @@
+//! What the operator decides: the part of the configuration that the planner reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::identity::ProjectName;
+
+/// Everything that the operator decided, as one value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Lower case, no port, no trailing dot.
+    pub domain: String,
+    /// `http` or `https`: how visitors reach environments.
+    pub scheme: String,
+    /// The port of visitors' URLs, when it is not the scheme's own.
+    pub port: Option<u16>,
+    /// Base URL of the console, for links.
+    pub console_url: Option<String>,
+    /// Watched repositories.
+    pub projects: BTreeMap<ProjectName, ProjectPolicy>,
+    /// Limits of the machine.
+    pub limits: Limits,
+    /// Times.
+    pub lifetime: Lifetime,
+    /// What the zone answers.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// When commits of a project are staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageMode {
+    /// Never.
+    Off,
+    /// By the button, `/stage` or the CLI.
+    #[serde(rename = "on request")]
+    OnRequest,
+    /// Every push after the first sight of a ref.
+    Automatic,
+}
+
+/// One watched repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectPolicy {
+    /// When commits are staged.
+    pub stage: StageMode,
+    /// `forks = "approve"`: foreign code may be approved. Otherwise it never runs.
+    pub forks: bool,
+    /// Newest ready commits kept per ref, at least 1.
+    pub keep: usize,
+    /// `access = "public"`: visitors need no sign-in.
+    pub public: bool,
+    /// `alias = "proxy"`.
+    pub alias_proxy: bool,
+    /// Last part of every host of the project, `--<suffix>`; empty for none.
+    pub suffix: String,
+    /// Baselines that manifests may name.
+    pub baselines: BTreeSet<String>,
+    /// Companions' images that manifests may name.
+    pub images: BTreeSet<String>,
+}
+
+/// Limits of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Environments admitted at once.
+    pub environments: usize,
+    /// Environments that visits hold awake at once.
+    pub awake: usize,
+    /// Environments kept stopped, beyond which the longest unvisited go cold.
+    pub stopped: usize,
+    /// Builds at once.
+    pub builds: usize,
+    /// CPU per container, in thousandths.
+    pub cpu: u32,
+    /// Bytes of memory per container: the default, and the most a manifest may ask for.
+    pub memory: u64,
+}
+
+/// Times after the last visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Awake to dozing.
+    pub idle: Duration,
+    /// Dozing to asleep.
+    pub sleep: Duration,
+    /// To expired.
+    pub ttl: Duration,
+}

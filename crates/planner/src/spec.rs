@@ -1,0 +1,134 @@
+//! What resources are made of. Specs hold intent and names of secrets, never addresses, passwords or ids.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{ProjectName, Sha, Trust};
+use crate::resource::ResourceId;
+
+/// The commit that something is made of: what its labels say, and what decides how it may run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The project.
+    pub project: ProjectName,
+    /// The commit.
+    pub sha: Sha,
+    /// At this trust.
+    pub trust: Trust,
+}
+
+/// What one resource is made of, by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spec {
+    /// A network of one generation; foreign code's has no way out.
+    Network(Origin),
+    /// An image built from the commit's tree.
+    Image(Build),
+    /// A database and the role that owns it, both `sst_<env>_<g>`, from this baseline version.
+    Database {
+        /// The commit.
+        of: Origin,
+        /// Such as `default@1`.
+        baseline: String,
+    },
+    /// A bucket generation: objects and credentials.
+    Bucket {
+        /// The commit.
+        of: Origin,
+        /// Such as `default@1`.
+        baseline: String,
+    },
+    /// A container that runs once and must exit with 0.
+    Job(Container),
+    /// A container that stays.
+    Container(Container),
+}
+
+/// How an image is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The commit whose tree is streamed to the engine.
+    pub of: Origin,
+    /// The image's reference: `sst-<instance>/<project>:<tree>-<recipe>`, foreign `:<env>-<recipe>`.
+    pub tag: String,
+    /// Path of the Dockerfile within the context.
+    pub dockerfile: String,
+    /// Folder of the tree that is streamed; `.` for all of it.
+    pub context: String,
+    /// Stage to build; the last one if none.
+    pub target: Option<String>,
+    /// Build arguments, interpolated already: `STAGING_*` only, never a secret.
+    pub args: BTreeMap<String, String>,
+    /// Build without the engine's layer cache (`rebuild`, and always for foreign code).
+    pub no_cache: bool,
+}
+
+/// Where a container's image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageSource {
+    /// Built by us: the digest is in the outputs of this need.
+    Built(ResourceId),
+    /// A companion's image, from the operator's list, present or pulled by this reference.
+    Named(String),
+}
+
+/// What a container is, beyond its image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The commit; its trust decides the body.
+    pub of: Origin,
+    /// Its image.
+    pub image: ImageSource,
+    /// A companion: ordinary body at any trust, since the operator chose its image; no variables but its own.
+    pub companion: bool,
+    /// Arguments instead of the image's own command; templates as in `env`.
+    pub command: Option<Vec<String>>,
+    /// Variables as templates: `${NAME}` of what is injected at start, `${random:N}`. See [`crate::interpolate`].
+    pub env: BTreeMap<String, String>,
+    /// Variables known already, such as `PORT` and `STAGING_*`. A companion has none.
+    pub injected: BTreeMap<String, String>,
+    /// Gets the variables of its generation's database.
+    pub database: bool,
+    /// Gets the variables of its generation's bucket.
+    pub bucket: bool,
+    /// Where it listens; none for workers and jobs.
+    pub port: Option<u16>,
+    /// How it is known to be up.
+    pub health: Health,
+    /// How long it may take until then.
+    pub start_timeout: Duration,
+    /// Bytes of memory, swap included.
+    pub memory: u64,
+    /// CPUs, in thousandths.
+    pub cpu: u32,
+    /// Writable folders, empty at each start: path to bytes.
+    pub tmp: BTreeMap<String, u64>,
+    /// Host names that stand in its hosts file with the service address: `data.internal`, the domain, its bucket, its own hosts.
+    pub hosts: Vec<String>,
+    /// The host that health requests carry: the environment's canonical one, with the scheme that visitors use.
+    pub canonical: Option<Canonical>,
+}
+
+/// The canonical address of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canonical {
+    /// `<sha>.<domain>`, no port.
+    pub host: String,
+    /// As in a Host header: with the port unless it is the scheme's own.
+    pub authority: String,
+    /// `http` or `https`.
+    pub scheme: String,
+}
+
+/// When a container counts as up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// GET this path with the environment's Host: 2xx or 3xx.
+    Path(String),
+    /// The port accepts a connection.
+    Port,
+    /// Still alive after one second.
+    Alive,
+}

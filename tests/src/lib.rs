@@ -1,0 +1,26 @@
+//! One test package, one binary: stories, simulation, conformance, real services, browser.
+//!
+//! Real parts need what `cargo xtask test` sets up: a container engine, PostgreSQL's binaries, git, a browser.
+#![cfg(test)]
+
+mod arrows;
+mod bad_input;
+mod browser;
+mod cli;
+mod config;
+mod conformance;
+mod console;
+mod dns;
+mod docker;
+mod git;
+mod kit;
+mod manifest;
+mod names;
+mod objects;
+mod planner_properties;
+mod planner_stories;
+mod postgres;
+mod proxy;
+mod simulation;
+mod store;
+mod story;
