@@ -1,11 +1,12 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ipnet::Ipv4Net;
 use planner::identity::ProjectName;
 use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
 use planner::units;
@@ -230,14 +231,14 @@ pub struct Database {
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// The service address; the first free of 10.255.0.1 to 10.255.0.254 if none.
-    pub services: Option<std::net::Ipv4Addr>,
+    pub services: Option<Ipv4Addr>,
     /// Networks of environments are cut from this, a /28 each.
-    pub pool: String,
+    pub pool: Ipv4Net,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Network { services: None, pool: "10.210.0.0/16".to_owned() }
+        Network { services: None, pool: Ipv4Net::new_assert(Ipv4Addr::new(10, 210, 0, 0), 16) }
     }
 }
 
@@ -386,6 +387,12 @@ impl Config {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.front.tls == Tls::Proxy { "https" } else { "http" }
+    }
+
+    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
+    #[must_use]
+    pub fn inner_port(&self) -> u16 {
+        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
     }
 
     /// Base URL of the console.

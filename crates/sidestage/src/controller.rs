@@ -97,6 +97,8 @@ pub struct Parts {
     pub forges: BTreeMap<ProjectName, Arc<GitForge>>,
     /// Ends of the doors.
     pub ends: Ends,
+    /// Whose events say that something changed.
+    pub engine: Arc<Docker>,
     /// The loop's own mailbox, whose sender calls and listings hold.
     pub mailbox: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
 }
