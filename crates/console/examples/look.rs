@@ -26,10 +26,12 @@ struct Sample {
 
 impl Sample {
     fn commit(&mut self, subject: &str, author: &str, state: State, since: u64, reason: Option<&str>) -> CommitView {
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         let mut bytes = [0; 20];
         for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::try_from(place * 47 % 251).unwrap_or(0).wrapping_mul(self.next).wrapping_add(self.next * 37);
+            *byte = u8::try_from(place * 47 % 251 + 3)
+                .unwrap_or(1)
+                .wrapping_mul(self.next.wrapping_mul(2).wrapping_add(91));
         }
         let sha = Sha::from_bytes(bytes);
         let staged = !matches!(state, State::Unstaged | State::Blocked);
