@@ -22,5 +22,6 @@ mod planner_stories;
 mod postgres;
 mod proxy;
 mod simulation;
+mod stage;
 mod store;
 mod story;

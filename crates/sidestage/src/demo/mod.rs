@@ -1,8 +1,8 @@
 //! `sidestage demo`: the whole system on loopback, with a repository of its own, until Ctrl-C, which removes everything.
 
-mod repository;
+pub mod repository;
 mod story;
-mod visitor;
+pub mod visitor;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
 
 /// The repository as the demo finds it: two branches and a pull request from a fork.
 async fn prepare(workshop: &Path, mut config: Config) -> anyhow::Result<(Repository, Config)> {
-    let repository = Repository::create(workshop).await?;
+    let repository = Repository::create(workshop, repository::SAMPLE).await?;
     let main = "refs/heads/main";
     repository.greet(main, "refs/heads/feature/greeting", "A warmer greeting").await?;
     repository.greet(main, "refs/heads/feature/farewell", "A fond farewell").await?;

@@ -6,8 +6,11 @@ use anyhow::{Context, bail};
 use planner::identity::Sha;
 use tokio::process::Command;
 
+/// Files of a commit: path and content.
+pub type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// The sample application, file by file.
-const SAMPLE: [(&str, &str); 10] = [
+pub const SAMPLE: Files = &[
     (".dockerignore", include_str!("../../../../docker/sample/.dockerignore")),
     (".sidestage.toml", include_str!("../../../../docker/sample/.sidestage.toml")),
     ("Dockerfile", include_str!("../../../../docker/sample/Dockerfile")),
@@ -28,20 +31,18 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes both in `folder`, with the sample application on `main`.
+    /// Makes both in `folder`, with these files on `main`.
     ///
     /// # Errors
     /// When git is missing or fails.
-    pub async fn create(folder: &Path) -> anyhow::Result<Repository> {
+    pub async fn create(folder: &Path, files: Files<'_>) -> anyhow::Result<Repository> {
         let repository = Repository { bare: folder.join("guestbook.git"), clone: folder.join("guestbook") };
         git(folder, &["init", "--quiet", "--bare", "--initial-branch=main", "guestbook.git"]).await?;
         git(folder, &["init", "--quiet", "--initial-branch=main", "guestbook"]).await?;
         let bare = repository.bare.to_string_lossy().into_owned();
         repository.work(&["remote", "add", "origin", &bare]).await?;
-        for (name, content) in SAMPLE {
-            std::fs::write(repository.clone.join(name), content)?;
-        }
-        repository.commit("A guest book", "refs/heads/main").await?;
+        repository.write(files)?;
+        repository.commit("The beginning", "refs/heads/main").await?;
         Ok(repository)
     }
 
@@ -51,15 +52,23 @@ impl Repository {
         &self.bare
     }
 
-    /// Commits a new greeting on top of `base` (a ref of the bare repository) and pushes it to `target`.
+    /// Commits these files on top of `base` (a ref of the bare repository) and pushes to `target`. Without files, an empty commit.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn push(&self, base: &str, target: &str, message: &str, files: Files<'_>) -> anyhow::Result<Sha> {
+        self.work(&["fetch", "--quiet", "origin", base]).await?;
+        self.work(&["checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"]).await?;
+        self.write(files)?;
+        self.commit(message, target).await
+    }
+
+    /// Commits and pushes another greeting of the sample application.
     ///
     /// # Errors
     /// When git fails.
     pub async fn greet(&self, base: &str, target: &str, greeting: &str) -> anyhow::Result<Sha> {
-        self.work(&["fetch", "--quiet", "origin", base]).await?;
-        self.work(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]).await?;
-        std::fs::write(self.clone.join("greeting.txt"), format!("{greeting}\n"))?;
-        self.commit(&format!("Say: {greeting}"), target).await
+        self.push(base, target, &format!("Say: {greeting}"), &[("greeting.txt", &format!("{greeting}\n"))]).await
     }
 
     /// Deletes a ref of the bare repository.
@@ -70,9 +79,18 @@ impl Repository {
         self.work(&["push", "--quiet", "origin", &format!(":{target}")]).await.map(drop)
     }
 
+    fn write(&self, files: Files<'_>) -> anyhow::Result<()> {
+        for (name, content) in files {
+            let path = self.clone.join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&self.clone))?;
+            std::fs::write(path, content)?;
+        }
+        Ok(())
+    }
+
     async fn commit(&self, message: &str, target: &str) -> anyhow::Result<Sha> {
         self.work(&["add", "--all"]).await?;
-        self.work(&["commit", "--quiet", "--message", message]).await?;
+        self.work(&["commit", "--quiet", "--allow-empty", "--message", message]).await?;
         self.work(&["push", "--quiet", "--force", "origin", &format!("HEAD:{target}")]).await?;
         Ok(self.work(&["rev-parse", "HEAD"]).await?.trim().parse()?)
     }
