@@ -10,7 +10,7 @@ use console::Links;
 use drivers::Driver;
 use drivers::docker::{self, Docker};
 use drivers::git::GitForge;
-use drivers::objects::{ObjectStore, Objects};
+use drivers::objects::{self, ObjectStore};
 use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
 use edge::{Visits, proxy::Side};
 use planner::core::Core;
@@ -54,7 +54,7 @@ pub struct Instance {
 struct World {
     docker: Arc<Docker>,
     server: Server,
-    store: Arc<ObjectStore>,
+    store: ObjectStore,
     drivers: Drivers,
     forges: BTreeMap<ProjectName, Arc<GitForge>>,
     services: Ipv4Addr,
@@ -103,7 +103,7 @@ impl Instance {
 
     fn serve_objects(&self, listener: TcpListener) {
         let (store, shutdown) = (self.world.store.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move { store.serve(listener, shutdown).await });
+        self.tasks.spawn(async move { store.serve(listener, shutdown.cancelled_owned()).await });
     }
 
     /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
@@ -277,12 +277,12 @@ impl World {
         };
         let server = Server::start(managed).await.context("the database server")?;
         let postgres = Postgres::new(&server, key.clone(), Allowance::default());
-        let store = Arc::new(ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?);
-        let objects = Objects::new(store.clone());
+        let kept = objects::Settings { dir: dir.objects(), key: key.clone(), domain: config.domain.clone() };
+        let store = ObjectStore::open(kept).await.context("the object store")?;
         let drivers: Drivers = BTreeMap::from([
             (Backend::Engine, docker.clone() as Arc<dyn Driver>),
             (Backend::Postgres, Arc::new(postgres)),
-            (Backend::Objects, Arc::new(objects)),
+            (Backend::Objects, Arc::new(store.clone())),
         ]);
         Ok(World { docker, server, store, drivers, forges, services })
     }
