@@ -120,7 +120,8 @@ impl Postgres {
     async fn prepare(&self) -> Result<(), sqlx::Error> {
         let own = registry::database(&self.key);
         let mut connection = self.server.connect().await?;
-        registry::lock(&mut connection, &own).await?;
+        // Instances share what follows, and PostgreSQL does not like two at it.
+        registry::lock(&mut connection, "sidestage").await?;
         // Neither is anybody's but the server's; both would let every role in and give it room.
         run(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
         if !exists(&mut connection, &own).await? {
