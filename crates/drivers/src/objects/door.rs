@@ -1,7 +1,6 @@
 //! The way in: HTTP on a bound listener, what is refused before S3 begins, and CORS.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,12 +36,12 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Serves until `shutdown`, then lets requests under way finish, for a while.
-    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let (mut shutdown, mut connections, stop) = (pin!(shutdown), JoinSet::new(), CancellationToken::new());
+    /// Serves until `stop`, then lets requests under way finish, for a while.
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                () = &mut shutdown => break,
+                () = stop.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         connections.spawn(self.clone().converse(stream, stop.clone()));
@@ -57,7 +56,6 @@ impl Door {
             }
         }
         drop(listener);
-        stop.cancel();
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
             connections.shutdown().await;

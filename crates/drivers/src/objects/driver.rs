@@ -1,5 +1,7 @@
 //! Buckets as resources: the store behind [`Driver`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use planner::identity::EnvId;
 use planner::names;
@@ -17,6 +19,20 @@ const EMPTY: &str = "default@1";
 
 /// The name of the one bucket that a generation has.
 const NAME: &str = "main";
+
+/// The driver of buckets.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    store: Arc<ObjectStore>,
+}
+
+impl Objects {
+    /// The driver of this store's buckets.
+    #[must_use]
+    pub fn new(store: Arc<ObjectStore>) -> Objects {
+        Objects { store }
+    }
+}
 
 fn id_of(generation: &Generation) -> ResourceId {
     ResourceId {
@@ -54,11 +70,11 @@ fn env_of(id: &ResourceId) -> Result<&EnvId, Failure> {
 }
 
 #[async_trait]
-impl Driver for ObjectStore {
+impl Driver for Objects {
     async fn inventory(&self, scope: &Scope) -> Result<Listing, Failure> {
         let generations = match scope {
-            Scope::All => self.index().generations(None).await?,
-            Scope::Owner(Owner::Env(env)) => self.index().generations(Some(env)).await?,
+            Scope::All => self.store.index.generations(None).await?,
+            Scope::Owner(Owner::Env(env)) => self.store.index.generations(Some(env)).await?,
             Scope::Owner(_) => Vec::new(),
         };
         Ok(generations.iter().map(|generation| (id_of(generation), observed(generation))).collect())
@@ -70,7 +86,7 @@ impl Driver for ObjectStore {
             return Err(Failure::permanent(format!("{} is not specified as a bucket", resource.id)));
         };
         let number = resource.id.generation;
-        let found = match self.index().generation(env, number).await? {
+        let found = match self.store.index.generation(env, number).await? {
             Some(found) => found,
             None => {
                 if baseline != EMPTY {
@@ -78,12 +94,13 @@ impl Driver for ObjectStore {
                         format!("baseline {baseline} holds no objects here: only {EMPTY}, which is empty, exists");
                     return Err(Failure::permanent(text));
                 }
-                self.index()
+                self.store
+                    .index
                     .begin_generation(&Generation {
                         id: 0,
                         env: env.clone(),
                         number,
-                        access_key: self.keyring().access_key(env, number),
+                        access_key: self.store.keyring.access_key(env, number),
                         fingerprint: resource.fingerprint.0.clone(),
                         baseline: baseline.clone(),
                         project: of.project.clone(),
@@ -102,7 +119,7 @@ impl Driver for ObjectStore {
             State::Whole => found,
             // The empty baseline has nothing to copy, so what is begun is complete.
             State::Partial => {
-                self.index().complete_generation(env, number).await?;
+                self.store.index.complete_generation(env, number).await?;
                 self.reread(env, number).await?
             }
             State::Removing => found,
@@ -114,7 +131,7 @@ impl Driver for ObjectStore {
             )));
         }
         let answer = observed(&whole);
-        self.keyring().admit(whole);
+        self.store.keyring.admit(whole);
         Ok(answer)
     }
 
@@ -125,16 +142,16 @@ impl Driver for ObjectStore {
     async fn remove(&self, id: &ResourceId) -> Result<(), Failure> {
         let env = env_of(id)?;
         // Dead first in memory, where every request asks, then on disk, where every transaction asks.
-        self.keyring().revoke(&self.keyring().access_key(env, id.generation));
-        self.index().condemn_generation(env, id.generation).await?;
-        self.wake_remover();
+        self.store.keyring.revoke(&self.store.keyring.access_key(env, id.generation));
+        self.store.index.condemn_generation(env, id.generation).await?;
+        self.store.wake.notify_one();
         Ok(())
     }
 }
 
-impl ObjectStore {
+impl Objects {
     async fn reread(&self, env: &EnvId, number: u32) -> Result<Generation, Failure> {
         let gone = || Failure::transient(format!("bucket {} vanished while it was made", names::bucket(env)));
-        self.index().generation(env, number).await?.ok_or_else(gone)
+        self.store.index.generation(env, number).await?.ok_or_else(gone)
     }
 }

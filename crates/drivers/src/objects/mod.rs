@@ -36,8 +36,7 @@ mod uploads;
 mod writing;
 
 use std::fs::File;
-use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use planner::identity::{EnvId, InstanceKey};
@@ -50,31 +49,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use access::Access;
 use blobs::Blobs;
 use door::Door;
+pub use driver::Objects;
 use generations::Keyring;
 pub use generations::Usage;
 use hosts::Hosts;
 use index::Index;
 pub use trouble::Trouble;
 
-/// What [`ObjectStore::open`] needs to know.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Its folder; made when it is not there. Nobody else's business.
-    pub dir: PathBuf,
-    /// From which names and secrets are derived. A folder of another instance is refused.
-    pub key: InstanceKey,
-    /// `<domain>` is path style, `s3-<env>.<domain>` virtual-host style; other hosts are refused. No port.
-    pub domain: String,
-}
-
-/// The store. Cheap to clone; the last clone's drop ends its background work.
-#[derive(Debug, Clone)]
-pub struct ObjectStore {
-    inner: Arc<Inner>,
-}
-
+/// The store. Dropping it ends its background work.
 #[derive(Debug)]
-struct Inner {
+pub struct ObjectStore {
     index: Index,
     blobs: Blobs,
     keyring: Arc<Keyring>,
@@ -87,43 +71,41 @@ struct Inner {
 }
 
 impl ObjectStore {
-    /// Opens or creates the store, sweeps stale blobs and goes on with removals in the background.
+    /// Opens or creates the store in `dir`, sweeps stale blobs and goes on with removals in the background.
+    ///
+    /// Secrets are derived from `key`. `domain` (no port) is path style, `s3-<env>.<domain>` virtual-host style.
     ///
     /// # Errors
     /// The folder is in use, belongs to another instance, or cannot be read and written.
-    pub async fn open(settings: Settings) -> Result<ObjectStore, Trouble> {
-        std::fs::create_dir_all(&settings.dir)?;
-        let lock = lock(&settings.dir)?;
-        let index = Index::open(&settings.dir.join("index.sqlite"), &settings.key.instance()).await?;
-        let blobs = Blobs::new(settings.dir.join("blobs"))?;
-        let keyring = Arc::new(Keyring::new(settings.key, index.generations(None).await?));
+    pub async fn open(dir: &Path, key: InstanceKey, domain: &str) -> Result<ObjectStore, Trouble> {
+        std::fs::create_dir_all(dir)?;
+        let lock = lock(dir)?;
+        let index = Index::open(&dir.join("index.sqlite"), &key.instance()).await?;
+        let blobs = Blobs::new(dir.join("blobs"))?;
+        let keyring = Arc::new(Keyring::new(key, index.generations(None).await?));
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let remover = tokio::spawn(removal::run(index.clone(), blobs.clone(), wake.clone(), stop.clone()));
-        let inner = Inner {
+        Ok(ObjectStore {
             index,
             blobs,
             keyring,
-            hosts: Hosts::new(&settings.domain),
+            hosts: Hosts::new(domain),
             wake,
             _stop: stop.drop_guard(),
             remover: Mutex::new(Some(remover)),
             _lock: lock,
-        };
-        Ok(ObjectStore { inner: Arc::new(inner) })
+        })
     }
 
-    /// Answers S3 requests until `shutdown`. The listener belongs on loopback: the edge stands in front, and passes Host,
-    /// path and query as they came, since the signature covers them.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        let access = Access { keyring: self.inner.keyring.clone() };
-        let mut s3 = S3ServiceBuilder::new(service::Service {
-            index: self.inner.index.clone(),
-            blobs: self.inner.blobs.clone(),
-        });
+    /// Answers S3 requests until `shutdown`, then lets those under way finish. The listener belongs on loopback: the edge
+    /// stands in front, and passes Host, path and query as they came, since the signature covers them.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let access = Access { keyring: self.keyring.clone() };
+        let mut s3 = S3ServiceBuilder::new(service::Service { index: self.index.clone(), blobs: self.blobs.clone() });
         s3.set_auth(access.clone());
         s3.set_access(access);
-        s3.set_host(self.inner.hosts.clone());
-        let door = Door { hosts: self.inner.hosts.clone(), keyring: self.inner.keyring.clone(), s3: s3.build() };
+        s3.set_host(self.hosts.clone());
+        let door = Door { hosts: self.hosts.clone(), keyring: self.keyring.clone(), s3: s3.build() };
         Arc::new(door).serve(listener, shutdown).await;
     }
 
@@ -132,29 +114,18 @@ impl ObjectStore {
     /// # Errors
     /// The index cannot be read.
     pub async fn usage(&self, env: &EnvId, generation: u32) -> Result<Option<Usage>, Trouble> {
-        Ok(self.inner.index.generation(env, generation).await?.map(|generation| generation.usage))
+        let all = self.index.generations(Some(env)).await?;
+        Ok(all.into_iter().find(|found| found.number == generation).map(|found| found.usage))
     }
 
-    /// Ends background work and lets go of the folder, once no server and no clone uses it any more.
-    pub async fn close(self) {
-        let remover = self.inner.remover.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Ends background work and closes the index. No server may be running.
+    pub async fn close(&self) {
+        let remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(remover) = remover {
             remover.abort();
             let _ = remover.await;
         }
-        self.inner.index.close().await;
-    }
-
-    fn index(&self) -> &Index {
-        &self.inner.index
-    }
-
-    fn keyring(&self) -> &Keyring {
-        &self.inner.keyring
-    }
-
-    fn wake_remover(&self) {
-        self.inner.wake.notify_one();
+        self.index.close().await;
     }
 }
 
