@@ -9,7 +9,7 @@ use planner::tables::EnvRoute;
 
 /// Headers that mean one connection only. A `Connection` header may name others, but only these are believed: with
 /// `Connection: x-forwarded-for` a visitor would have our own headers removed.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -19,6 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Request headers that only we may set, or that make applications believe a visitor: all others that begin with

@@ -136,7 +136,7 @@ impl Proxy {
             .timer(TokioTimer::new())
             .header_read_timeout(self.patience.head)
             .max_headers(HEADERS)
-            .max_buf_size(HEAD_BYTES)
+            .max_header_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
             .with_upgrades();
         tokio::pin!(connection);

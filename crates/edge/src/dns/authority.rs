@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable;
 use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use planner::tables::Tables;
@@ -116,6 +118,20 @@ fn negative(zone: &Prepared, code: ResponseCode) -> Said {
     Said { code, authoritative: true, authority: vec![zone.negative.clone()], ..Said::default() }
 }
 
+/// Whether an answer may be too long for a datagram. hickory cuts off what does not fit, the EDNS record first, and that
+/// has to be in every answer; so nothing is sent then but the hint to ask over TCP. Names are counted in full.
+fn overflows(request: &Request, said: &Said, edns: Option<&Edns>) -> bool {
+    const HEADER: usize = 12;
+    const EDNS: usize = 11;
+    if request.protocol() != Protocol::Udp {
+        return false;
+    }
+    let records = said.answers.iter().chain(&said.authority);
+    let length: usize = records.map(|record| record.to_bytes().map_or(usize::MAX / 2, |bytes| bytes.len())).sum();
+    let most = edns.map_or(512, |edns| usize::from(edns.max_payload()));
+    length.saturating_add(HEADER + EDNS + request.queries.as_bytes().len()) > most
+}
+
 /// What our side says of EDNS, if the other did.
 fn edns(request: &Request) -> Option<Edns> {
     let asked = request.edns.as_ref()?;
@@ -129,11 +145,15 @@ fn edns(request: &Request) -> Option<Edns> {
 #[async_trait]
 impl RequestHandler for Authority {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut to: R) -> ResponseInfo {
-        let said = self.say(request);
+        let mut said = self.say(request);
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = said.code;
         metadata.authoritative = said.authoritative;
         let edns = edns(request);
+        if overflows(request, &said, edns.as_ref()) {
+            metadata.truncation = true;
+            (said.answers, said.authority) = (Vec::new(), Vec::new());
+        }
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
         let response = builder.build(metadata, &said.answers, &said.authority, &[], &[]);
         match to.send_response(response).await {

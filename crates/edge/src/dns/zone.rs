@@ -115,9 +115,9 @@ impl Node {
         self.sets.iter().find(|(of, _)| *of == kind).map(|(_, records)| records.as_slice())
     }
 
-    /// Any set: what a question for everything gets (RFC 8482).
+    /// One set of all: what a question for everything gets (RFC 8482). The lowest type, as other servers choose.
     pub(super) fn any(&self) -> Option<&[Record]> {
-        self.sets.first().map(|(_, records)| records.as_slice())
+        self.sets.iter().min_by_key(|(of, _)| u16::from(*of)).map(|(_, records)| records.as_slice())
     }
 }
 
