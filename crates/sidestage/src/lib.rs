@@ -1,1 +1,3 @@
 //! sidestage
+
+pub mod cli;
