@@ -21,6 +21,7 @@ mod planner_properties;
 mod planner_stories;
 mod postgres;
 mod proxy;
+mod recovery;
 mod simulation;
 mod stage;
 mod store;

@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running Sidestage with one project, `shop`.
 pub(crate) struct Stage {
-    pub(crate) instance: Instance,
+    instance: Option<Instance>,
     pub(crate) repository: Repository,
     pub(crate) visitor: Visitor,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// A port that was free a moment ago.
@@ -40,20 +40,38 @@ impl Stage {
         let config = config(folder.path(), &repository, project);
         let visitor = Visitor { edge: config.listen.http, dns: config.dns().unwrap() };
         let instance = Instance::start(config).await.unwrap_or_else(|error| panic!("{error:#}"));
-        let stage = Stage { instance, repository, visitor, folder };
+        let stage = Stage { instance: Some(instance), repository, visitor, _folder: folder };
         stage.look().await;
         stage
+    }
+
+    pub(crate) fn instance(&self) -> &Instance {
+        self.instance.as_ref().expect("it runs")
+    }
+
+    /// Stops Sidestage, as for an upgrade: environments go on.
+    pub(crate) async fn stop(&mut self) -> Config {
+        let instance = self.instance.take().expect("it runs");
+        instance.stop().await;
+        instance.config().clone()
+    }
+
+    /// Starts it again.
+    pub(crate) async fn start(&mut self, config: Config) {
+        let instance = Instance::start(config).await.unwrap_or_else(|error| panic!("{error:#}"));
+        self.instance = Some(instance);
+        self.look().await;
     }
 
     /// Has the repository looked at, and waits until what it holds has been decided about.
     pub(crate) async fn look(&self) {
         let (reply, looked) = oneshot::channel();
-        self.instance.doors().ask.send(Ask::Look("shop".to_owned(), reply)).await.unwrap();
+        self.instance().doors().ask.send(Ask::Look("shop".to_owned(), reply)).await.unwrap();
         looked.await.unwrap().unwrap();
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
-        self.instance.doors().view.borrow().clone()
+        self.instance().doors().view.borrow().clone()
     }
 
     pub(crate) fn commit(&self, sha: &Sha) -> Option<CommitView> {
@@ -70,7 +88,7 @@ impl Stage {
     /// Waits for a condition on the view.
     pub(crate) async fn until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
         let begun = Instant::now();
-        let mut changes = self.instance.doors().view;
+        let mut changes = self.instance().doors().view;
         loop {
             if let Some(found) = look() {
                 return found;
@@ -84,7 +102,7 @@ impl Stage {
     pub(crate) async fn command(&self, command: Command) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         let actor = Actor { name: "test".to_owned(), role: Role::Admin };
-        self.instance.doors().ask.send(Ask::Command(actor, command, reply)).await.unwrap();
+        self.instance().doors().ask.send(Ask::Command(actor, command, reply)).await.unwrap();
         answer.await.unwrap()
     }
 
@@ -93,11 +111,10 @@ impl Stage {
     }
 
     /// Removes everything; fails if anything of the instance is left on the machine.
-    pub(crate) async fn close(self) {
-        let drivers = self.instance.drivers().clone();
-        let config = self.instance.config().clone();
-        self.instance.destroy().await.unwrap_or_else(|error| panic!("{error:#}"));
-        drop(drivers);
+    pub(crate) async fn close(mut self) {
+        let instance = self.instance.take().expect("it runs");
+        let config = instance.config().clone();
+        instance.destroy().await.unwrap_or_else(|error| panic!("{error:#}"));
         assert!(!config.state_dir.exists(), "the state directory is left");
     }
 }

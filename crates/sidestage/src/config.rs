@@ -289,7 +289,7 @@ struct LifetimeTable {
 
 impl Default for LifetimeTable {
     fn default() -> Self {
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         LifetimeTable { idle: minutes(15), sleep: minutes(120), ttl: minutes(5 * 24 * 60) }
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use console::Ask;
+use drivers::docker::Docker;
 use drivers::git::GitForge;
 use edge::Visits;
+use futures_util::StreamExt;
 use planner::core::Core;
 use planner::event::{CallId, Event, RequestId, Step};
 use planner::identity::{EnvId, ProjectName, Time};
@@ -61,7 +63,6 @@ pub struct Ends {
 }
 
 /// The loop's state beside the core: what is under way, and who waits for an answer.
-#[derive(Debug)]
 pub struct Controller {
     core: Core,
     store: Store,
@@ -81,7 +82,6 @@ pub struct Controller {
 }
 
 /// The parts that the controller is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// The core, restored.
     pub core: Core,
@@ -98,7 +98,7 @@ pub struct Parts {
     /// Ends of the doors.
     pub ends: Ends,
     /// Whose events say that something changed.
-    pub engine: Arc<Docker>,
+    pub engine: Docker,
     /// The loop's own mailbox, whose sender calls and listings hold.
     pub mailbox: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
 }
@@ -107,7 +107,8 @@ impl Controller {
     /// Puts the parts together and begins to watch the forges.
     #[must_use]
     pub fn new(parts: Parts) -> Controller {
-        let Parts { core, store, calls, listings, logs, forges, ends, mailbox: (input, inputs) } = parts;
+        let Parts { core, store, calls, listings, logs, forges, ends, engine, mailbox: (input, inputs) } = parts;
+        follow(&engine, input.clone());
         let watches =
             forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
         Controller {
@@ -282,6 +283,18 @@ impl Controller {
             let _ = answer.send(Ok(()));
         }
     }
+}
+
+/// Has the engine listed whenever it tells of something, for as long as the loop lives.
+fn follow(engine: &Docker, input: mpsc::UnboundedSender<Input>) {
+    let mut events = engine.events();
+    tokio::spawn(async move {
+        while events.next().await.is_some() {
+            if input.send(Input::Dirty(Backend::Engine)).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 async fn until(time: Option<Time>) {

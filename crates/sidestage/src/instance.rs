@@ -10,16 +10,17 @@ use console::Links;
 use drivers::Driver;
 use drivers::docker::{self, Docker};
 use drivers::git::GitForge;
-use drivers::objects::{self, ObjectStore};
+use drivers::objects::{ObjectStore, Objects};
 use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
 use edge::{Visits, proxy::Side};
 use planner::core::Core;
 use planner::identity::{InstanceKey, ProjectName};
 use planner::injected::Endpoints;
-use planner::resource::Backend;
+use planner::resource::{Backend, Failure};
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,9 @@ use crate::{bind, notify, teardown};
 /// One driver for each backend.
 pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
 
+/// One forge for each project.
+type Forges = BTreeMap<ProjectName, Arc<GitForge>>;
+
 /// A running Sidestage. Dropping it leaves tasks running until the runtime ends; stop it.
 pub struct Instance {
     config: Config,
@@ -52,11 +56,11 @@ pub struct Instance {
 
 /// The outside world as one instance sees it.
 struct World {
-    docker: Arc<Docker>,
-    server: Server,
-    store: ObjectStore,
+    docker: Docker,
+    server: Arc<Server>,
+    store: Arc<ObjectStore>,
     drivers: Drivers,
-    forges: BTreeMap<ProjectName, Arc<GitForge>>,
+    forges: Forges,
     services: Ipv4Addr,
 }
 
@@ -103,7 +107,7 @@ impl Instance {
 
     fn serve_objects(&self, listener: TcpListener) {
         let (store, shutdown) = (self.world.store.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move { store.serve(listener, shutdown.cancelled_owned()).await });
+        self.tasks.spawn(async move { store.serve(listener, shutdown).await });
     }
 
     /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
@@ -269,20 +273,20 @@ impl World {
             runc_for_forks: config.engine.runc_for_forks,
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
-        let docker = Arc::new(Docker::connect(&config.engine.socket, key.clone(), settings));
+        let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
         let home = state_dir::services(&config.state_dir).join("postgres");
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
             ..ServerSettings::new(home, IpAddr::from(services))
         };
-        let server = Server::start(managed).await.context("the database server")?;
+        let server = Arc::new(Server::start(managed).await.context("the database server")?);
         let postgres = Postgres::new(&server, key.clone(), Allowance::default());
-        let kept = objects::Settings { dir: dir.objects(), key: key.clone(), domain: config.domain.clone() };
-        let store = ObjectStore::open(kept).await.context("the object store")?;
+        let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
+        let store = Arc::new(store);
         let drivers: Drivers = BTreeMap::from([
-            (Backend::Engine, docker.clone() as Arc<dyn Driver>),
+            (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),
             (Backend::Postgres, Arc::new(postgres)),
-            (Backend::Objects, Arc::new(store.clone())),
+            (Backend::Objects, Arc::new(Objects::new(store.clone()))),
         ]);
         Ok(World { docker, server, store, drivers, forges, services })
     }
@@ -294,19 +298,26 @@ impl World {
     }
 }
 
-fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<BTreeMap<ProjectName, Arc<GitForge>>> {
-    let mut forges = BTreeMap::new();
+fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
+    let mut forges = Forges::new();
     for project in &config.project {
         let mirror = dir.mirrors().join(format!("{}.git", project.name));
-        let forge = GitForge::new(&project.git, mirror, &project.branches, &project.refs)
-            .with_context(|| format!("[[project]] {}", project.name))?;
+        let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
+            .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
         forges.insert(project.name.clone(), Arc::new(forge));
     }
     Ok(forges)
 }
 
-fn contexts(forges: &BTreeMap<ProjectName, Arc<GitForge>>) -> docker::Contexts {
-    todo!("{}", forges.len())
+/// The engine's driver reads a build's source through the forge of its project.
+fn contexts(forges: &Forges) -> docker::Contexts {
+    let (forges, runtime) = (forges.clone(), Handle::current());
+    Arc::new(move |build| {
+        let of = &build.of;
+        let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
+        let opened = runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))?;
+        Ok(docker::Context { dockerfile: opened.dockerfile, tar: opened.tar })
+    })
 }
 
 fn remove_folders(root: &std::path::Path) -> anyhow::Result<()> {

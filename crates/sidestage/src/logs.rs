@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::docker::Docker;
+use futures_util::StreamExt;
 use planner::identity::EnvId;
 use planner::resource::{Kind, ResourceId};
 use tokio::fs::File;
@@ -17,19 +18,21 @@ use crate::state_dir::StateDir;
 /// How often the end of a followed file is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
+/// So many of a container's last lines are shown.
+const TAIL: usize = 10_000;
+
 type Reply = oneshot::Sender<Result<mpsc::Receiver<String>, String>>;
 
 /// Where logs are read.
-#[derive(Debug)]
 pub struct Logs {
     dir: Arc<StateDir>,
-    docker: Arc<Docker>,
+    docker: Docker,
 }
 
 impl Logs {
     /// Over the state directory's files and the engine's containers.
     #[must_use]
-    pub fn new(dir: Arc<StateDir>, docker: Arc<Docker>) -> Logs {
+    pub fn new(dir: Arc<StateDir>, docker: Docker) -> Logs {
         Logs { dir, docker }
     }
 
@@ -45,11 +48,24 @@ impl Logs {
                 tokio::spawn(read(self.dir.log(&id), follow, chunks));
             }
             _ => {
-                let docker = self.docker.clone();
-                tokio::spawn(async move { docker.logs(&id, follow, chunks).await });
+                tokio::spawn(print(self.docker.clone(), env.clone(), id, follow, chunks));
             }
         }
         let _ = reply.send(Ok(chunked));
+    }
+}
+
+/// Sends what a container prints; where there is none, a line that says so.
+async fn print(docker: Docker, env: EnvId, id: ResourceId, follow: bool, chunks: mpsc::Sender<String>) {
+    match docker.logs(&env, id.generation, &id.name, TAIL, follow).await {
+        Ok(mut printed) => {
+            while let Some(chunk) = printed.next().await {
+                if chunks.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        }
+        Err(failure) => drop(chunks.send(format!("{failure}\n")).await),
     }
 }
 

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Every commit of every open pull request gets its own running environment.
 #[derive(Debug, Parser)]
-#[command(name = "sidestage", version, disable_version_flag = true)]
+#[command(name = "sidestage", disable_version_flag = true)]
 struct Arguments {
     /// The configuration.
     #[arg(long, global = true, env = "SIDESTAGE_CONFIG", default_value = "/etc/sidestage/sidestage.toml")]
@@ -94,7 +94,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 Some(socket) => socket,
                 None => state_dir::control_socket(&Config::read(&arguments.config)?.state_dir),
             };
-            return Ok(cli::run(command, &socket).await);
+            return Ok(cli::run(&socket, command, &mut cli::Screen::standard()).await.into());
         }
     }
     Ok(ExitCode::SUCCESS)
