@@ -202,7 +202,12 @@ fn write(
         }
         if let Some(target) = targets.get(path) {
             let target = std::str::from_utf8(target).map_err(io::Error::other)?;
-            tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), path, target)?;
+            let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+            // As it is, where the header has room; only longer ones go through the crate, which tidies short ones up.
+            match header.set_link_name_literal(target) {
+                Ok(()) => tar.append_data(&mut header, path, io::empty())?,
+                Err(_) => tar.append_link(&mut header, path, target)?,
+            }
             continue;
         }
         let mode = if entry.kind == (Kind::File { executable: true }) { 0o755 } else { 0o644 };

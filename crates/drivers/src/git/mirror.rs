@@ -18,6 +18,9 @@ pub(super) const QUICK: Duration = Duration::from_secs(60);
 /// How long fetching a commit may take.
 const FETCH: Duration = Duration::from_secs(600);
 
+/// How many packs the mirror may hold before they are joined.
+const MOST_PACKS: usize = 30;
+
 /// A project's mirror, and the repository that it mirrors.
 #[derive(Debug)]
 pub(super) struct Mirror {
@@ -138,26 +141,38 @@ impl Mirror {
         .to_vec();
         args.extend([source.as_os_str(), OsStr::new(&refspec)]);
         match self.git.run(&self.folder, &args, FETCH).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.why_not(sha, &error).await),
+            Ok(_) => self.tidy().await,
+            Err(error) => return Err(self.why_not(sha, &error).await),
+        }
+        Ok(())
+    }
+
+    /// Joins packs when there are many: every fetch brings one, and every question looks into all of them.
+    async fn tidy(&self) {
+        let packs = std::fs::read_dir(self.folder.join("objects/pack"));
+        let packs =
+            packs.into_iter().flatten().flatten().filter(|file| file.path().extension() == Some(OsStr::new("pack")));
+        if packs.count() > MOST_PACKS
+            && let Err(error) = self.git.run(&self.folder, &["repack", "-d", "-q", "--geometric=2"], FETCH).await
+        {
+            tracing::warn!(mirror = %self.folder.display(), %error, "the mirror could not be repacked");
         }
     }
 
     /// Tells a commit that is gone, or that git's checks refuse, from a repository that does not answer.
     async fn why_not(&self, sha: &Sha, error: &Error) -> Failure {
-        if let Error::Refused(text) = error {
+        if let Error::Unsound(text) = error {
+            return Failure::permanent(format!("the commit {sha} does not pass git's checks: {text}"));
+        }
+        if let Error::Refused(_) = error {
             let source = self.source();
             let answers = self.git.run(&source, &["rev-parse", "--git-dir"], QUICK).await.is_ok();
             let commit = format!("{sha}^{{commit}}");
-            let there = self.git.run(&source, &["cat-file", "-e", &commit], QUICK).await.is_ok();
-            if answers && !there {
+            if answers && self.git.run(&source, &["cat-file", "-e", &commit], QUICK).await.is_err() {
                 return Failure::permanent(format!(
                     "the commit {sha} is gone from {}; push it again",
-                    self.source.display()
+                    source.display()
                 ));
-            }
-            if there && text.contains("fsck") {
-                return Failure::permanent(format!("the commit {sha} does not pass git's checks: {text}"));
             }
         }
         self.unanswered(error)

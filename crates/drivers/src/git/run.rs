@@ -32,6 +32,9 @@ pub(super) enum Error {
     /// It ended with a code; the text is its last complaint.
     #[error("{0}")]
     Refused(String),
+    /// What it was to take in does not pass its checks; the text is what it found.
+    #[error("{0}")]
+    Unsound(String),
     /// Its answer is longer than anything that we would use.
     #[error("git's answer has more than {LONGEST_ANSWER} bytes")]
     TooLong,
@@ -95,7 +98,12 @@ impl Git {
 
 /// Waits for the end of a process that has been listened to.
 pub(super) async fn ended(child: &mut Child, complaint: &[u8]) -> Result<(), Error> {
-    if child.wait().await?.success() { Ok(()) } else { Err(Error::Refused(last_line(complaint))) }
+    if child.wait().await?.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(complaint);
+    let line = telling_line(&text);
+    Err(if text.contains("fsck error") { Error::Unsound(line) } else { Error::Refused(line) })
 }
 
 /// Reads a pipe up to a limit.
@@ -107,12 +115,11 @@ pub(super) async fn read(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> Re
     Ok(bytes)
 }
 
-/// The line that says what is wrong: the last, without git's own prefix. It may quote a repository, so it is cleaned.
-fn last_line(complaint: &[u8]) -> String {
-    let text = String::from_utf8_lossy(complaint);
+/// The line that says what is wrong, without git's own prefix: the first error, since what follows from it is told
+/// behind it, else the last line. It may quote a repository, so it is cleaned.
+fn telling_line(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    // A remote's death is told last, its reason before.
-    let line = lines().find(|line| line.contains("fsck") || line.starts_with("error:")).or_else(|| lines().next_back());
+    let line = lines().find(|line| line.starts_with("error:")).or_else(|| lines().next_back());
     let line = line.unwrap_or("git failed without a word");
     clean(line.trim_start_matches("fatal: ").trim_start_matches("error: "), 300)
 }
