@@ -284,7 +284,7 @@ impl Sim {
         let request = self.request();
         let actor = Actor { name: "ada".into(), role: Role::Admin };
         self.say(|| format!("*** asks {}: {command:?}", request.0));
-        let millis = self.world.rng.between(1, 500);
+        let millis = self.world.span(1, 500);
         self.send(millis, Event::Asked { request, actor, command });
     }
 

@@ -117,12 +117,12 @@ impl World {
     fn duration(&mut self, action: &Action) -> u64 {
         match action {
             Action::Ensure(resource) => match resource.id.kind {
-                Kind::Image => self.rng.between(5_000, 90_000),
-                Kind::Job | Kind::Container => self.rng.between(50, 1_500),
-                _ => self.rng.between(20, 3_000),
+                Kind::Image => self.span(5_000, 90_000),
+                Kind::Job | Kind::Container => self.span(50, 1_500),
+                _ => self.span(20, 3_000),
             },
-            Action::Rest(..) => self.rng.between(10, 1_000),
-            Action::Remove(..) => self.rng.between(10, 4_000),
+            Action::Rest(..) => self.span(10, 1_000),
+            Action::Remove(..) => self.span(10, 4_000),
         }
     }
 
@@ -175,7 +175,7 @@ impl World {
             Trouble::ErrorAfter => Err(Failure::transient("the connection broke")),
             _ => result,
         };
-        let millis = wait + self.rng.between(1, 400);
+        let millis = wait + self.span(1, 400);
         self.later(millis, Due::Reply { life: call.life, call: call.call, result });
     }
 
@@ -200,7 +200,8 @@ impl World {
         }
     }
 
-    fn half(&mut self, action: &Action) {
+    /// Does half of it: a thing without what belongs to it.
+    pub fn half(&mut self, action: &Action) {
         match action {
             Action::Ensure(resource) if !self.things.contains_key(&resource.id) => {
                 let phase = if resource.id.kind == Kind::Container { Phase::Whole } else { Phase::Partial };

@@ -7,15 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs)]
 
 mod acts;
-mod calls;
-mod forge;
-mod oracle;
+pub mod calls;
+pub mod forge;
+pub mod oracle;
 mod rng;
-mod run;
+pub mod run;
 pub mod runner;
-mod settings;
+pub mod settings;
 mod story;
-mod world;
+pub mod world;
 
+#[cfg(test)]
+pub mod driver;
 #[cfg(test)]
 mod seeds;

@@ -150,7 +150,7 @@ impl Sim {
             self.errand(10 * (index as u64 + 1), Errand::Look(backend));
         }
         for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
-            let millis = self.world.rng.between(5, 2_000);
+            let millis = self.world.span(5, 2_000);
             self.errand(millis, Errand::Poll(project));
         }
     }
@@ -201,7 +201,8 @@ impl Sim {
                     {
                         self.run_errand(errand)?;
                     }
-                    let lag = if self.world.rng.chance(700) { 0 } else { self.world.rng.below(400) };
+                    let lag =
+                        if self.world.steady || self.world.rng.chance(700) { 0 } else { self.world.rng.below(400) };
                     let soon = self.world.next_at().is_some_and(|at| at.0 <= self.world.now.0 + lag);
                     let waits_for_more = soon && lag > 0;
                     if !self.inbox.is_empty() && !waits_for_more {
@@ -268,7 +269,7 @@ impl Sim {
         } else {
             Err(Failure::transient(format!("{backend:?} is away")))
         };
-        let millis = self.world.rng.between(5, 3_000);
+        let millis = self.world.span(5, 3_000);
         self.errand(millis, Errand::Listing { life: self.life, backend, began, seen });
     }
 
@@ -282,7 +283,7 @@ impl Sim {
             } else {
                 Event::Refs { project: project.clone(), heads: self.forge.heads(&project) }
             };
-            let delay = self.world.rng.between(1, if self.calm { 500 } else { 5_000 });
+            let delay = self.world.span(1, if self.calm { 500 } else { 5_000 });
             let at = Time(self.world.now.0 + delay);
             let last = self.last_refs.entry(project.clone()).or_default();
             *last = Time(last.0 + 1).max(at);
@@ -293,13 +294,13 @@ impl Sim {
             }
             self.send(millis, event);
         }
-        let millis = self.world.rng.between(60_000, 400_000);
+        let millis = self.world.span(60_000, 400_000);
         self.errand(millis, Errand::Poll(project));
     }
 
     /// A hint that a project has changed: it is asked soon.
     pub fn hint(&mut self, project: &ProjectName) {
-        let millis = self.world.rng.between(1, 3_000);
+        let millis = self.world.span(1, 3_000);
         self.errand(millis, Errand::Poll(project.clone()));
     }
 
@@ -381,8 +382,13 @@ impl Sim {
             Some(commit) => Ok(commit.source.clone()),
             None => Err(Failure::permanent("no such commit")),
         };
-        let millis = self.world.rng.between(10, 4_000);
+        let millis = self.world.span(10, 4_000);
         self.send(millis, Event::Read { project, sha, source });
+    }
+
+    /// The lines of the story since they were taken last.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.trace)
     }
 
     /// When the core wants to be stepped next.

@@ -98,6 +98,8 @@ pub struct World {
     pub calls: BTreeMap<u64, Call>,
     /// Faults per thousand calls; 0 at the end of a story.
     pub faults: u64,
+    /// Everything takes the shortest time that it may take, so that a story reads the same whatever else is drawn.
+    pub steady: bool,
     queue: BTreeMap<(Time, u64), Due>,
     numbers: u64,
 }
@@ -115,6 +117,7 @@ impl World {
             fates: BTreeMap::new(),
             calls: BTreeMap::new(),
             faults: 0,
+            steady: false,
             queue: BTreeMap::new(),
             numbers: 0,
         }
@@ -124,6 +127,11 @@ impl World {
     pub fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
+    }
+
+    /// How long something takes, in milliseconds.
+    pub fn span(&mut self, low: u64, high: u64) -> u64 {
+        if self.steady { low } else { self.rng.between(low, high) }
     }
 
     /// Something will happen in so many milliseconds.
@@ -172,7 +180,7 @@ impl World {
     /// Starts the process of a container or job; it ends or comes up later.
     pub fn ignite(&mut self, id: &ResourceId) {
         let host = self.rng.between(2, 9) as u8;
-        let wait = if id.kind == Kind::Job { self.rng.between(1_000, 40_000) } else { self.rng.between(300, 6_000) };
+        let wait = if id.kind == Kind::Job { self.span(1_000, 40_000) } else { self.span(300, 6_000) };
         let Some(thing) = self.things.get_mut(id) else { return };
         thing.starts += 1;
         thing.healthy = false;
