@@ -51,7 +51,7 @@ async fn survives_its_handle_and_comes_back_after_a_stop() {
     let (name, password) = login(&key, &one);
     let mut inside = connect(&server, &name, &password, &name).await.unwrap();
     let shown: String = sqlx::query_scalar("SHOW max_connections").fetch_one(&mut inside).await.unwrap();
-    assert_eq!(shown, "58", "those of environments, and Sidestage's own");
+    assert_eq!(shown, "66", "those of environments, and Sidestage's own");
     drop(inside);
 
     server.destroy().await.unwrap();
@@ -69,7 +69,7 @@ async fn is_started_again_when_it_has_died() {
     let (driver, key) = instance(&server, 1);
     ensure(&driver, &resource(&key, 1, 1)).await;
     let first = server.pid().unwrap();
-    rustix_kill(first);
+    kill(first);
     let since = Instant::now();
     // Both that it is another process, and that the data is still there.
     while server.pid().is_none_or(|pid| pid == first) || driver.inventory(&Scope::All).await.is_err() {
@@ -81,7 +81,7 @@ async fn is_started_again_when_it_has_died() {
     server.destroy().await.unwrap();
 }
 
-fn rustix_kill(pid: i32) {
+fn kill(pid: i32) {
     let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
     assert!(killed.success());
 }
@@ -125,7 +125,7 @@ async fn says_what_is_missing_or_in_the_way() {
     let (error, text) = refused(ServerSettings { home: long, ..settings.clone() }).await;
     assert!(matches!(error, ServerError::TooLong { .. }), "{text}");
 
-    if std::fs::metadata("/root").is_ok() && nix_is_root() {
+    if we_are_root() {
         let closed = tempfile::tempdir().unwrap();
         std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let (error, text) = refused(ServerSettings { home: closed.path().join("pg"), ..settings.clone() }).await;
@@ -144,6 +144,6 @@ async fn says_what_is_missing_or_in_the_way() {
     assert!(!home.exists());
 }
 
-fn nix_is_root() -> bool {
+fn we_are_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }
