@@ -13,6 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::pool::Lease;
 use crate::visits::Visit;
@@ -138,13 +139,22 @@ pub(crate) struct Answer {
     limit: Duration,
     moved: Instant,
     silence: Pin<Box<Sleep>>,
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Answer {
-    pub(crate) fn new(body: Incoming, lease: Lease, visit: Option<Visit>, limit: Duration) -> Self {
+    /// `limit`: the longest silence. `stop`: ends it early.
+    pub(crate) fn new(
+        body: Incoming,
+        lease: Lease,
+        visit: Option<Visit>,
+        limit: Duration,
+        stop: Option<CancellationToken>,
+    ) -> Self {
         let moved = Instant::now();
         let silence = Box::pin(tokio::time::sleep_until(moved + limit));
-        let mut answer = Answer { body, lease: Some(lease), visit, limit, moved, silence };
+        let stop = stop.map(|stop| Box::pin(stop.cancelled_owned()));
+        let mut answer = Answer { body, lease: Some(lease), visit, limit, moved, silence, stop };
         if answer.body.is_end_stream() {
             answer.finish();
         }
@@ -193,6 +203,11 @@ impl Body for Answer {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(cx).is_ready()) {
+                        (self.lease, self.stop) = (None, None);
+                        self.finish();
+                        return Poll::Ready(None);
+                    }
                     ready!(self.poll_silence(cx));
                     return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
                 }

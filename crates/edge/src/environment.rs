@@ -1,17 +1,16 @@
 //! A request to an environment: through its open door, held at one that is being opened, or a page of ours.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use planner::tables::{Door, EnvRoute, Route, Upstream};
+use planner::tables::{Door, EnvRoute, Route, Tables, Upstream};
 
-use crate::body::{self, Answer, Outgoing, Progress, Reply};
+use crate::body::{self, Answer, Outgoing, Reply};
 use crate::doorbell::is_held;
-use crate::forward::{self, Failed};
+use crate::forward::{self, Exchange, Failed};
 use crate::headers::{self, Canonical};
 use crate::pages::{self, Form, Trouble};
 use crate::pool::Lease;
@@ -20,22 +19,14 @@ use crate::request::Asked;
 use crate::tunnel;
 use crate::visits::Visit;
 
-/// How often a request is sent towards an application that cannot be reached.
-const TRIES: usize = 3;
-
-/// A request that has been made ready for an application, and what we keep of it.
-struct Exchange {
-    request: Request<Outgoing>,
-    progress: Arc<Progress>,
-    /// The visitor's side of a WebSocket to come.
-    upgrade: Option<OnUpgrade>,
-}
+/// How often a request looks at the newest route: woken, moved to another upstream, tried once more.
+const ROUNDS: usize = 5;
 
 impl Proxy {
     /// Answers a request to the environment behind `host`, a canonical one.
     pub(crate) async fn environment(
         &self,
-        host: String,
+        host: &str,
         request: Request<Incoming>,
         asked: &Asked,
         visitor: IpAddr,
@@ -43,69 +34,35 @@ impl Proxy {
         let form = Form::wanted(request.headers());
         let browser = *request.method() == Method::GET && !asked.upgrade && is_browser(&request);
         let path = request.uri().path().to_owned();
-        let mut route = match self.route(&host) {
-            Some(route) => route,
-            None => return pages::unknown(form),
-        };
-        let mut exchange = exchange(request, asked);
-        let mut visit = None;
-        for _ in 0..TRIES {
-            if let Some(page) = self.page(&route, &path, form) {
+        let mut exchange = Exchange::of(request, asked);
+        let (mut visit, mut retried) = (None, false);
+        for _ in 0..ROUNDS {
+            let tables = self.doors.tables();
+            let Some(route) = env_route(&tables, host) else { return pages::unknown(form) };
+            if let Some(page) = self.page(route, &path, form) {
                 return page;
             }
-            visit = visit.take().or_else(|| self.visit(&route));
-            if is_held(&route) && !self.wakes(&host, &route, browser).await {
-                return pages::state(&route, form);
-            }
-            let Some(newest) = self.route(&host) else { return pages::unknown(form) };
-            // While it was held, another trust may have taken the host over.
-            if newest.env != route.env {
-                visit = self.visit(&newest);
-            }
-            route = newest;
-            if let Some(page) = self.page(&route, &path, form) {
-                return page;
-            }
-            let Door::Open(upstream) = route.door.clone() else { return pages::state(&route, form) };
-            let canonical = Canonical::of(&route.url, &host);
-            headers::to_application(exchange.request.headers_mut(), &canonical, visitor);
-            if exchange.upgrade.is_some() {
-                headers::ask_upgrade(exchange.request.headers_mut());
-            } else if asked.chunked {
-                headers::chunk(exchange.request.headers_mut());
-            }
+            self.note(&mut visit, route);
+            let Door::Open(upstream) = &route.door else {
+                if self.wakes(host, route, browser).await {
+                    continue;
+                }
+                return pages::state(route, form);
+            };
+            exchange.direct(&Canonical::of(&route.url, host), asked, visitor);
             let Exchange { request, progress, upgrade } = exchange;
-            let failed = match forward::send(&self.pool, &upstream, request, &progress, self.patience.first_byte).await
-            {
-                Ok((response, lease)) => return self.reply(&route, response, lease, upgrade, visit, form),
+            let failed = match forward::send(&self.pool, upstream, request, &progress, self.patience.first_byte).await {
+                Ok((response, lease)) => return self.reply(route, response, lease, upgrade, visit, form),
                 Err(failed) => failed,
             };
             tracing::debug!(env = %route.env, %failed, "an application did not answer");
-            let (request, same) = match failed {
-                Failed::Unreachable(_, request) => (request, true),
-                Failed::Lost(_, Some(request)) => (request, false),
-                Failed::Lost(_, None) => return pages::trouble(&route, Trouble::Broken, form),
-                Failed::Silent => return pages::trouble(&route, Trouble::Silent, form),
-                Failed::Visitor => return pages::unreadable(form),
-            };
-            let moved = self.moved(&host, &upstream).await;
-            if !moved && !same {
-                return pages::trouble(&route, Trouble::Broken, form);
-            }
-            exchange = Exchange { request: *request, progress, upgrade };
-            match self.route(&host) {
-                Some(newest) => route = newest,
-                None => return pages::unknown(form),
+            match self.again(host, upstream, failed, &mut retried).await {
+                Ok(request) => exchange = Exchange { request: *request, progress, upgrade },
+                Err(Some(trouble)) => return pages::trouble(route, trouble, form),
+                Err(None) => return pages::unreadable(form),
             }
         }
-        pages::trouble(&route, Trouble::Unreachable, form)
-    }
-
-    fn route(&self, host: &str) -> Option<EnvRoute> {
-        match self.doors.tables.borrow().routes.get(host) {
-            Some(Route::Env(route)) => Some((**route).clone()),
-            _ => None,
-        }
+        pages::later(form)
     }
 
     /// A page of ours that needs no application: not for strangers, about itself, or nothing to forward to.
@@ -129,8 +86,11 @@ impl Proxy {
         }
     }
 
-    fn visit(&self, route: &EnvRoute) -> Option<Visit> {
-        (self.side == Side::Outer).then(|| self.doors.visits.begin(&route.env))
+    /// Counts the visit. While a request is held, another trust's environment may take the host over.
+    fn note(&self, visit: &mut Option<Visit>, route: &EnvRoute) {
+        if self.side == Side::Outer && visit.as_ref().is_none_or(|visit| *visit.env() != route.env) {
+            *visit = Some(self.doors.visits.begin(&route.env));
+        }
     }
 
     /// Holds the request until the environment is awake. A person sees a page before long, an API client waits.
@@ -139,12 +99,31 @@ impl Proxy {
         self.doorbell.hold(&self.doors, host, &route.env, wait).await
     }
 
+    /// The request to send once more, or what to tell the visitor: none if it is the visitor's own body.
+    async fn again(
+        &self,
+        host: &str,
+        upstream: &Upstream,
+        failed: Failed,
+        retried: &mut bool,
+    ) -> Result<Box<Request<Outgoing>>, Option<Trouble>> {
+        let (request, trouble) = match failed {
+            Failed::Unreachable(_, request) => (request, Trouble::Unreachable),
+            Failed::Lost(_, Some(request)) => (request, Trouble::Broken),
+            Failed::Lost(_, None) => return Err(Some(Trouble::Broken)),
+            Failed::Silent => return Err(Some(Trouble::Silent)),
+            Failed::Visitor => return Err(None),
+        };
+        // A worker that is just restarting accepts again in a moment; one that broke off would do so again.
+        let same = trouble == Trouble::Unreachable && !std::mem::replace(retried, true);
+        if self.moved(host, upstream).await || same { Ok(request) } else { Err(Some(trouble)) }
+    }
+
     /// Waits a moment for a route to another upstream: what could not be reached may have been replaced just now.
     async fn moved(&self, host: &str, from: &Upstream) -> bool {
         let mut tables = self.doors.tables.clone();
-        let newer = tables.wait_for(|tables| match tables.routes.get(host) {
-            Some(Route::Env(route)) => !matches!(&route.door, Door::Open(upstream) if upstream == from),
-            _ => true,
+        let newer = tables.wait_for(|tables| {
+            env_route(tables, host).is_none_or(|route| !matches!(&route.door, Door::Open(upstream) if upstream == from))
         });
         matches!(tokio::time::timeout(self.patience.reroute, newer).await, Ok(Ok(_)))
     }
@@ -167,8 +146,12 @@ impl Proxy {
         }
         headers::to_visitor(&mut response);
         headers::mark(response.headers_mut(), route);
-        let silence = if is_event_stream(&response) { self.patience.stream } else { self.patience.body };
-        response.map(|body| Reply::new(Answer::new(body, lease, visit, silence)))
+        // Nobody waits for the end of an event stream, so it ends when the proxy does.
+        let (silence, stop) = match is_event_stream(&response) {
+            true => (self.patience.stream, Some(self.shutdown.clone())),
+            false => (self.patience.body, None),
+        };
+        response.map(|body| Reply::new(Answer::new(body, lease, visit, silence, stop)))
     }
 
     /// The application agreed to a WebSocket: its 101 goes to the visitor, and both connections become one.
@@ -180,46 +163,19 @@ impl Proxy {
         visit: Option<Visit>,
     ) -> Response<Reply> {
         let upstream = hyper::upgrade::on(&mut response);
-        self.tasks.spawn(tunnel::run(visitor, upstream, visit, self.patience.stream, self.stop.clone()));
+        self.tasks.spawn(tunnel::run(visitor, upstream, visit, self.patience.stream, self.shutdown.clone()));
         headers::to_visitor(&mut response);
         headers::mark(response.headers_mut(), route);
         headers::ask_upgrade(response.headers_mut());
         response.map(|_| body::empty())
     }
-
-    /// A request to the object store goes through as it is: its signature covers host, path, query and headers.
-    pub(crate) async fn objects(&self, request: Request<Incoming>, asked: &Asked) -> Response<Reply> {
-        let form = Form::Json;
-        let Exchange { mut request, progress, .. } = exchange(request, &Asked { upgrade: false, ..asked.clone() });
-        headers::strip_hop_by_hop(request.headers_mut());
-        if asked.chunked {
-            headers::chunk(request.headers_mut());
-        }
-        match forward::send(&self.pool, &self.store(), request, &progress, self.patience.first_byte).await {
-            Ok((mut response, lease)) if !response.status().is_informational() => {
-                headers::to_visitor(&mut response);
-                response.map(|body| Reply::new(Answer::new(body, lease, None, self.patience.body)))
-            }
-            Err(Failed::Visitor) => pages::unreadable(form),
-            Ok(_) => pages::no_store(form),
-            Err(error) => {
-                tracing::warn!(%error, "the object store did not answer");
-                pages::no_store(form)
-            }
-        }
-    }
 }
 
-/// Makes a request of a visitor's one that can be sent on: path and query only, HTTP/1.1, its body watched.
-fn exchange(mut request: Request<Incoming>, asked: &Asked) -> Exchange {
-    let upgrade = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
-    let progress = Progress::new();
-    let target = request.uri().path_and_query().cloned();
-    let mut request = request.map(|body| Outgoing::new(body, &progress));
-    *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
-    *request.version_mut() = Version::HTTP_11;
-    request.extensions_mut().clear();
-    Exchange { request, progress, upgrade }
+fn env_route<'a>(tables: &'a Tables, host: &str) -> Option<&'a EnvRoute> {
+    match tables.routes.get(host) {
+        Some(Route::Env(route)) => Some(route),
+        _ => None,
+    }
 }
 
 fn is_browser(request: &Request<Incoming>) -> bool {

@@ -1,15 +1,52 @@
 //! One request to one upstream, and what can go wrong on the way.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri, Version};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use planner::tables::Upstream;
 
 use crate::body::{Outgoing, Progress};
+use crate::headers::{self, Canonical};
 use crate::pool::{Lease, Pool};
+use crate::request::Asked;
+
+/// A request that can be sent on, and what we keep of it.
+pub(crate) struct Exchange {
+    pub(crate) request: Request<Outgoing>,
+    pub(crate) progress: Arc<Progress>,
+    /// The visitor's side of a WebSocket to come.
+    pub(crate) upgrade: Option<OnUpgrade>,
+}
+
+impl Exchange {
+    /// Of a visitor's request: path and query only, HTTP/1.1, its body watched.
+    pub(crate) fn of(mut request: Request<Incoming>, asked: &Asked) -> Self {
+        let upgrade = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
+        let progress = Progress::new();
+        let target = request.uri().path_and_query().cloned();
+        let mut request = request.map(|body| Outgoing::new(body, &progress));
+        *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
+        *request.version_mut() = Version::HTTP_11;
+        request.extensions_mut().clear();
+        Exchange { request, progress, upgrade }
+    }
+
+    /// Makes the headers those of a request to the application that is at this address.
+    pub(crate) fn direct(&mut self, canonical: &Canonical, asked: &Asked, visitor: IpAddr) {
+        let headers = self.request.headers_mut();
+        headers::to_application(headers, canonical, visitor);
+        if asked.upgrade {
+            headers::ask_upgrade(headers);
+        } else if asked.chunked {
+            headers::chunk(headers);
+        }
+    }
+}
 
 /// Why there is no answer. The request comes back where sending it again does no harm.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,11 @@
 //! | `authority`, `request` | the one authority of a request, and what is refused before anything else |
 //! | `headers` | what is stripped, overwritten and added, both ways |
 //! | `environment` | through an open door, held at one that is being opened, or a page |
+//! | `objects` | requests to the object store |
 //! | `forward`, `pool`, `body`, `tunnel` | to an upstream and back: connections, streams, upgrades |
 //! | `doorbell` | waking: one knock for many waiting requests |
 //! | `pages` | the pages of ours, in HTML and JSON |
+//! | `places` | how many connections there may be |
 //! | `visits` | who was here when, and what is still open |
 //! | `dns` | the authority for the zone |
 
@@ -20,8 +22,10 @@ mod doors;
 mod environment;
 mod forward;
 mod headers;
+mod objects;
 mod pages;
 mod patience;
+mod places;
 mod pool;
 pub mod proxy;
 mod request;

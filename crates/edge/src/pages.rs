@@ -75,6 +75,14 @@ pub(crate) fn no_store(form: Form) -> Response<Reply> {
     sheet.render(form)
 }
 
+/// An environment whose route does not come to rest.
+pub(crate) fn later(form: Form) -> Response<Reply> {
+    let mut sheet = Sheet::new(StatusCode::SERVICE_UNAVAILABLE, "Not reachable at the moment");
+    sheet.explanation = Some("This environment is changing just now.".to_owned());
+    sheet.retry = Some(1);
+    sheet.render(form)
+}
+
 /// An environment that strangers may not look at. Nothing of the repository is on it.
 pub(crate) fn closed(route: &EnvRoute, form: Form) -> Response<Reply> {
     let mut sheet = Sheet::new(StatusCode::FORBIDDEN, "Not open to visitors");
@@ -128,7 +136,7 @@ pub(crate) fn redirect(target: &EnvRoute, asked: &Uri) -> Response<Reply> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::FOUND;
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(&format!("{}{path}", target.url.trim_end_matches('/'))) {
+    if let Ok(location) = HeaderValue::from_bytes(format!("{}{path}", target.url.trim_end_matches('/')).as_bytes()) {
         headers.insert(LOCATION, location);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -12,10 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use planner::identity::EnvId;
 use planner::names;
-use planner::tables::{EnvRoute, Route, Tables, Upstream};
+use planner::tables::{EnvRoute, Route, Tables};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,11 +24,9 @@ use crate::doorbell::Doorbell;
 use crate::doors::Doors;
 use crate::pages;
 use crate::patience::Patience;
+use crate::places::Places;
 use crate::pool::Pool;
 use crate::request::{Asked, normalise};
-
-/// Connections of visitors at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 4096;
 
 /// A request's head: fields, and bytes.
 const HEADERS: usize = 100;
@@ -64,20 +61,21 @@ pub async fn serve_with(
         pool: Pool::new(patience.clone()),
         doorbell: Doorbell::new(patience.knock),
         tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
+        shutdown,
         doors,
         side,
         patience,
     });
     proxy.keep_pool();
     let keeper = tokio::spawn(Arc::clone(&proxy).keep());
-    proxy.accept(&listener, &shutdown).await;
+    let cut = CancellationToken::new();
+    proxy.accept(&listener, &cut).await;
     drop(listener);
     proxy.tasks.close();
     if tokio::time::timeout(proxy.patience.drain, proxy.tasks.wait()).await.is_err() {
         tracing::info!("open requests were cut off when the proxy stopped");
     }
-    proxy.stop.cancel();
+    cut.cancel();
     keeper.abort();
 }
 
@@ -90,24 +88,25 @@ pub(crate) struct Proxy {
     pub(crate) pool: Arc<Pool>,
     pub(crate) doorbell: Doorbell,
     pub(crate) tasks: TaskTracker,
-    /// What is still open after draining ends with this.
-    pub(crate) stop: CancellationToken,
+    /// No further requests. Tunnels and event streams end with it, other requests may come to their end.
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Proxy {
-    async fn accept(self: &Arc<Self>, listener: &TcpListener, shutdown: &CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+    async fn accept(self: &Arc<Self>, listener: &TcpListener, cut: &CancellationToken) {
+        let places = Places::new(self.side);
         loop {
             let accepted = tokio::select! {
-                accepted = next(listener, &places) => accepted,
-                () = shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+                () = self.shutdown.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer, place)) => {
-                    let connection = Arc::clone(self).connection(prepare(stream), peer, shutdown.clone());
-                    let stop = self.stop.clone();
+                Ok((stream, peer)) => {
+                    let Some(place) = places.take(peer.ip()) else { continue };
+                    let connection = Arc::clone(self).connection(prepare(stream), peer);
+                    let cut = cut.clone();
                     self.tasks.spawn(async move {
-                        stop.run_until_cancelled(connection).await;
+                        cut.run_until_cancelled(connection).await;
                         drop(place);
                     });
                 }
@@ -121,7 +120,7 @@ impl Proxy {
     }
 
     /// One connection of a visitor, over TCP or whatever comes to wrap it.
-    async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr, shutdown: CancellationToken)
+    async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -142,7 +141,7 @@ impl Proxy {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = shutdown.cancelled() => {
+            () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -165,15 +164,12 @@ impl Proxy {
             return pages::unknown(form);
         };
         match route {
-            Route::Env(_) => {
-                let host = asked.host.clone();
-                self.environment(host, request, &asked, visitor).await
-            }
+            Route::Env(_) => self.environment(&asked.host, request, &asked, visitor).await,
             Route::Alias { to, proxy } => match tables.routes.get(to) {
                 Some(Route::Env(target)) if self.redirects(*proxy, target, &request, &asked) => {
                     pages::redirect(target, request.uri())
                 }
-                Some(Route::Env(_)) => self.environment(to.clone(), request, &asked, visitor).await,
+                Some(Route::Env(_)) => self.environment(to, request, &asked, visitor).await,
                 _ => pages::unknown(form),
             },
             Route::Objects { .. } => self.objects(request, &asked).await,
@@ -200,11 +196,6 @@ impl Proxy {
         open && !proxy && !asked.upgrade && matches!(*request.method(), Method::GET | Method::HEAD)
     }
 
-    /// The object store as an upstream.
-    pub(crate) fn store(&self) -> Upstream {
-        Upstream { container: "objects".to_owned(), generation: 0, address: self.doors.objects }
-    }
-
     fn keep_pool(&self) {
         self.pool.keep(&self.doors.tables(), self.store());
     }
@@ -223,15 +214,6 @@ impl Proxy {
             }
         }
     }
-}
-
-async fn next(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, place))
 }
 
 /// Keep-alive probes find visitors who are gone without a word, so that their streams do not keep an environment awake.

@@ -1,6 +1,6 @@
 //! What is refused before anything else is looked at, and what of a request decides its way.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
@@ -114,8 +114,11 @@ fn framing(headers: &HeaderMap) -> Result<bool, Refused> {
 /// Only WebSockets are passed on: other upgrades (h2c above all) would hand the application a protocol that we cannot judge.
 fn is_websocket(request: &http::Request<Incoming>) -> bool {
     let mut protocols = request.headers().get_all(UPGRADE).iter();
+    let connection = request.headers().get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let mut options = connection.flat_map(|line| line.split(','));
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
         && protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
 }

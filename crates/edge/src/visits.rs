@@ -71,6 +71,13 @@ pub struct Visit {
     visits: Arc<Visits>,
 }
 
+impl Visit {
+    /// Whom it goes to.
+    pub(crate) fn env(&self) -> &EnvId {
+        &self.env
+    }
+}
+
 impl Drop for Visit {
     fn drop(&mut self) {
         if let Some(seen) = self.visits.lock().get_mut(&self.env) {

@@ -8,7 +8,10 @@ use planner::names;
 use planner::tables::{Door, Route};
 use planner::view::State;
 
-use super::stage::{Backend, DOMAIN, SHA_A, SHA_B, Stage, env, host, open, request, route, text};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::stage::{BOUND, Backend, DOMAIN, SHA_A, SHA_B, Stage, env, host, open, request, route, text};
 
 #[tokio::test]
 async fn environments_of_members_are_closed_to_strangers_whatever_their_state() {
@@ -136,4 +139,30 @@ async fn requests_to_the_object_store_pass_byte_for_byte() {
             assert_eq!(got.header("access-control-allow-origin"), Some("x"));
         }
     }
+}
+
+#[tokio::test]
+async fn one_environment_cannot_take_all_places_of_the_inner_edge() {
+    let stage = Stage::with([], Side::Inner, Patience::default(), ([127, 0, 0, 1], 9).into()).await;
+    let mut connections = Vec::new();
+    for _ in 0..256 {
+        let mut connection = TcpStream::connect(stage.address).await.unwrap();
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        connection.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 404");
+        connections.push(connection);
+    }
+    assert_eq!(stage.raw("GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").await, "", "one more than its share");
+    // Another address still gets in.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut other = socket.connect(stage.address).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").await.unwrap();
+    assert!(other.read_u8().await.is_ok());
+    // And who lets go may come again.
+    drop(connections);
+    let again =
+        async { while stage.raw("GET / HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n").await.is_empty() {} };
+    tokio::time::timeout(BOUND, again).await.expect("the places are not given back");
 }

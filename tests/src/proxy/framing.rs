@@ -77,6 +77,39 @@ async fn chunks_that_are_none_end_both_connections() {
 }
 
 #[tokio::test]
+async fn a_body_comes_through_whatever_the_method() {
+    for (body, until) in [
+        ("Content-Length: 2\r\n\r\nhi", "\r\nhi"),
+        ("Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "0\r\n\r\n"),
+    ] {
+        for method in ["GET", "DELETE", "POST", "PROPFIND"] {
+            let raw = Raw::new(until, OK, false).await;
+            let request = format!("{method} / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{body}", host(SHA_A));
+            let answer = before(&raw).await.raw(request).await;
+            assert_eq!(status(&answer), 200, "{method} {body:?} was answered {answer}");
+            let (head, rest) = body.split_once("\r\n").unwrap();
+            let seen = raw.seen().to_lowercase();
+            assert!(seen.contains(&head.to_lowercase()) && seen.ends_with(rest), "{method} {body:?} became {seen}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_one_only_if_the_connection_says_so() {
+    let echo = Backend::echo().await;
+    let stage = Stage::new([(host(SHA_A), open(SHA_A, echo.upstream()))]).await;
+    for headers in [
+        "Upgrade: websocket\r\nConnection: close\r\n",
+        "Upgrade: websocket, h2c\r\nConnection: upgrade, close\r\n",
+        "Upgrade: h2c\r\nConnection: upgrade, close, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+    ] {
+        let answer = stage.raw(head("GET / HTTP/1.1", headers)).await.to_lowercase();
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(!answer.contains("upgrade") && !answer.contains("http2-settings"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_are_dropped_both_ways() {
     let raw = Raw::new(
         "0\r\n\r\n",

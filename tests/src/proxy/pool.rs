@@ -143,7 +143,8 @@ async fn swap(method: &'static str, drained: bool) {
     let everybody = || async {
         let before: Vec<usize> = answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect();
         let later = || answered.iter().zip(&before).all(|(now, before)| now.load(Ordering::SeqCst) >= before + 2);
-        until("an answer to every visitor", || later() || visitors.iter().any(|visitor| visitor.is_finished())).await;
+        until("an answer to every visitor", || later() || visitors.iter().any(tokio::task::JoinHandle::is_finished))
+            .await;
     };
     for number in 1..=SWAPS {
         let next = generation(number).await;

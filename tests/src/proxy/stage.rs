@@ -23,6 +23,7 @@ use planner::view::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -78,7 +79,8 @@ pub(super) struct Stage {
     pub(super) knocks: mpsc::Receiver<EnvId>,
     pub(super) visits: Arc<Visits>,
     tables: watch::Sender<Arc<Tables>>,
-    _stop: DropGuard,
+    stop: DropGuard,
+    served: JoinHandle<()>,
 }
 
 impl Stage {
@@ -104,8 +106,14 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve_with(listener, doors, side, patience, stop.clone()));
-        Stage { address, knocks, visits, tables, _stop: stop.drop_guard() }
+        let served = tokio::spawn(serve_with(listener, doors, side, patience, stop.clone()));
+        Stage { address, knocks, visits, tables, stop: stop.drop_guard(), served }
+    }
+
+    /// Asks the edge to stop; what is returned ends when it has.
+    pub(super) fn stop(self) -> JoinHandle<()> {
+        self.stop.disarm().cancel();
+        self.served
     }
 
     /// Publishes changed tables.

@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use planner::identity::Time;
 use planner::tables::Route;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::stage::{BOUND, Backend, Body, DOMAIN, Fetched, SHA_A, Stage, env, host, open, request, text, until};
+use super::stage::{BOUND, Backend, Body, DOMAIN, Fetched, SHA_A, SHA_B, Stage, env, host, open, request, text, until};
 
 /// A body that is fed piece by piece.
 fn fed() -> (mpsc::Sender<Bytes>, Body) {
@@ -185,4 +186,86 @@ async fn a_visitor_who_leaves_spoils_no_connection() {
         assert_eq!(stage.get(&host(SHA_A), "/small").await.text(), "xx");
     }
     until("the end of the visits", || stage.visits.open(&env('a')) == 0).await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_streams_and_lets_requests_come_to_their_end() {
+    let sockets = echoing().await;
+    let (finish, finished) = tokio::sync::watch::channel(false);
+    let backend = Backend::new(move |request| {
+        let mut finished = finished.clone();
+        async move {
+            if request.uri().path() == "/events" {
+                let (feed, body) = fed();
+                std::mem::forget(feed);
+                return Response::builder().header("content-type", "text/event-stream").body(body).unwrap();
+            }
+            finished.wait_for(|finished| *finished).await.unwrap();
+            Response::new(text("finished"))
+        }
+    })
+    .await;
+    let stage =
+        Stage::new([(host(SHA_A), open(SHA_A, backend.upstream())), (host(SHA_B), open(SHA_B, sockets.upstream()))])
+            .await;
+    let (address, visits) = (stage.address, Arc::clone(&stage.visits));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut socket, _) = client_async(handshake(&host(SHA_B), "/ws"), stream).await.unwrap();
+    let events = stage.start(request("GET", &host(SHA_A), "/events", &[])).await;
+    let slow = connect(address, format!("GET /slow HTTP/1.1\r\nHost: {}\r\n\r\n", host(SHA_A))).await;
+    let idle = connect(address, "").await;
+    until("all of them", || visits.open(&env('a')) == 2 && visits.open(&env('b')) == 1).await;
+    let served = stage.stop();
+    assert!(matches!(tokio::time::timeout(BOUND, socket.next()).await.unwrap(), None | Some(Err(_))));
+    assert_eq!(Fetched::read(events).await.unwrap().text(), "", "an event stream ends in order");
+    assert_eq!(rest(idle).await, "");
+    until("the listener to close", || std::net::TcpStream::connect(address).is_err()).await;
+    assert!(!served.is_finished(), "a request is still open");
+    finish.send(true).unwrap();
+    assert!(rest(slow).await.ends_with("finished"));
+    tokio::time::timeout(BOUND, served).await.unwrap().unwrap();
+}
+
+async fn connect(address: std::net::SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_ref()).await.unwrap();
+    stream
+}
+
+async fn rest(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    tokio::time::timeout(BOUND, stream.read_to_string(&mut text)).await.expect("no end").unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_client_that_expects_to_be_asked_for_its_body_is() {
+    let backend = Backend::new(|request| async move {
+        assert!(request.headers().get("expect").is_none());
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(text(body))
+    })
+    .await;
+    let stage = Stage::new([(host(SHA_A), open(SHA_A, backend.upstream()))]).await;
+    let head = format!(
+        "PUT / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+        host(SHA_A)
+    );
+    let mut stream = connect(stage.address, head).await;
+    let mut asked = [0; 25];
+    tokio::time::timeout(BOUND, stream.read_exact(&mut asked)).await.expect("not asked").unwrap();
+    assert_eq!(String::from_utf8_lossy(&asked), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").await.unwrap();
+    let answer = rest(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("body"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_upload_arrives() {
+    let backend =
+        Backend::new(|_| async move { Response::builder().status(413).body(text("too large")).unwrap() }).await;
+    let stage = Stage::new([(host(SHA_A), open(SHA_A, backend.upstream()))]).await;
+    let head = format!("PUT / HTTP/1.1\r\nHost: {}\r\nContent-Length: 100000000\r\n\r\npart", host(SHA_A));
+    let answer = rest(connect(stage.address, head).await).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with("too large"), "{answer}");
 }

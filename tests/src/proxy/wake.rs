@@ -113,3 +113,20 @@ async fn nobody_is_woken_by_strangers_or_by_pages_of_ours() {
     assert!(stage.knocks.try_recv().is_err());
     assert!(stage.visits.snapshot(planner::identity::Time(1)).is_empty());
 }
+
+#[tokio::test]
+async fn a_host_that_another_environment_takes_over_is_visited_there() {
+    let backend = Backend::saying("the other one").await;
+    let stage = Stage::patient(asleep(), one_knock()).await;
+    let name = host(SHA_A);
+    let (got, ()) = tokio::join!(stage.fetch(request("GET", &name, "/", &[])), async {
+        until("the request", || stage.visits.open(&env('a')) == 1).await;
+        let mut other = route(SHA_A, Door::Open(backend.upstream()), State::Ready);
+        other.env = env('b');
+        stage.set(host(SHA_A), Route::Env(Box::new(other)));
+    });
+    assert_eq!(got.text(), "the other one");
+    let visited: Vec<_> = stage.visits.snapshot(planner::identity::Time(1)).into_iter().map(|(env, _)| env).collect();
+    assert_eq!(visited, [env('a'), env('b')]);
+    assert_eq!((stage.visits.open(&env('a')), stage.visits.open(&env('b'))), (0, 0));
+}

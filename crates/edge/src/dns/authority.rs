@@ -99,7 +99,7 @@ impl Newest {
         match Prepared::new(&tables.zone) {
             Ok(prepared) => self.prepared = Some(Arc::new(prepared)),
             // The zone before is better than none.
-            Err(error) => tracing::error!(%error, "the zone has a name that is none; the one before stays"),
+            Err(error) => tracing::error!(%error, "the domain is no name; the zone before stays"),
         }
     }
 }

@@ -64,7 +64,11 @@ impl Prepared {
         prepared.add(&origin, servers);
         prepared.add_addresses(&origin);
         for name in &zone.names {
-            prepared.add_addresses(&Name::from_str(name)?.append_domain(&origin)?);
+            match Name::from_str(name).and_then(|name| name.append_domain(&origin)) {
+                Ok(name) => prepared.add_addresses(&name),
+                // One name that is none must not cost the others.
+                Err(error) => tracing::error!(name, %error, "a name of the zone is no name"),
+            }
         }
         Ok(prepared)
     }
