@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod fake;
-mod http;
+pub(crate) mod http;
 
 use std::time::Duration;
 
