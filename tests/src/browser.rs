@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder, Locator};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use planner::identity::Ref;
 use planner::view::State;
 use serde_json::json;
@@ -18,7 +20,7 @@ use crate::console::http::{Console, bounded};
 struct Browser {
     client: Client,
     driver: Child,
-    profile: tempfile::TempDir,
+    _profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -27,7 +29,7 @@ impl Browser {
             .args(["--port=0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .expect("chromedriver is installed");
         let port = bounded(port(&mut driver)).await;
@@ -43,13 +45,12 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .unwrap();
-        Browser { client, driver, profile }
+        Browser { client, driver, _profile: profile }
     }
 
-    async fn stop(mut self) {
-        self.client.close().await.unwrap();
-        self.driver.kill().await.unwrap();
-        drop(self.profile);
+    /// Closes the window; the rest ends when this is dropped.
+    async fn stop(self) {
+        self.client.clone().close().await.unwrap();
     }
 
     /// Uses a link as a person would.
@@ -72,6 +73,15 @@ impl Browser {
 
     async fn run(&self, script: &str) -> serde_json::Value {
         self.client.execute(script, vec![]).await.unwrap()
+    }
+}
+
+impl Drop for Browser {
+    /// A test that fails leaves no browser behind either: the driver leads a process group of its own, and the browser is in it.
+    fn drop(&mut self) {
+        if let Some(id) = self.driver.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
     }
 }
 
