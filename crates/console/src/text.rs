@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use planner::identity::Time;
 
 /// What stands in for a character that must not act.
@@ -25,6 +26,16 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// What a path that a manifest gives must not hold as it is, beside what is not ASCII.
+const PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'\\').add(b'^').add(b'{').add(b'|').add(b'}');
+
+/// The address of a path that a manifest gives, below a URL.
+#[must_use]
+pub fn below(url: &str, path: &str) -> String {
+    format!("{}/{}", url.trim_end_matches('/'), utf8_percent_encode(path.trim_start_matches('/'), PATH))
 }
 
 /// Makes a log harmless chunk by chunk: keeps lines and tabs, drops escape sequences, replaces what else acts.

@@ -80,7 +80,7 @@ fn links(commit: &CommitView) -> Markup {
                 ul {
                     @for (name, path, note) in &commit.links {
                         li {
-                            a href={ (commit.url.trim_end_matches('/')) "/" (path.trim_start_matches('/')) } rel="noreferrer" { (inert(name)) }
+                            a href=(text::below(&commit.url, path)) rel="noreferrer" { (inert(name)) }
                             @if let Some(note) = note { " " span.note { (inert(note)) } }
                         }
                     }

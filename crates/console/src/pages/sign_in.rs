@@ -96,7 +96,7 @@ pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Form(
 }
 
 pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Link>) -> Response {
-    let Some(session) = guard::signed_in(&app, &headers) else { return see_other("/") };
+    let Some(session) = guard::signed_in(&app, &headers) else { return needed(&headers, "/") };
     if !app.site.is_own_origin(&headers) || form.token != session.form {
         return problem(&app, &session, &not_ours());
     }

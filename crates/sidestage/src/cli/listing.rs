@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use console::text::{absolute, clean, relative, span, took};
+use console::text::{absolute, below, clean, relative, span, took};
 use planner::identity::{ProjectName, Ref, Time, Trust};
 use planner::view::{CommitView, ProjectView, RefView, State, View};
 use term::{Style, measure_text_width, pad_str, truncate_str};
@@ -178,7 +178,7 @@ pub(super) fn show(view: &View, project: &ProjectName, commit: &CommitView, scre
     }
     for (name, path, note) in &commit.links {
         let note = note.as_ref().map(|note| format!("  {}", clean(note))).unwrap_or_default();
-        let url = format!("{}/{}", commit.url.trim_end_matches('/'), clean(path).trim_start_matches('/'));
+        let url = below(&commit.url, path);
         facts.push(("link", format!("{}: {url}{note}", clean(name))));
     }
     for (name, value) in facts {
