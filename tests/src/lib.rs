@@ -15,6 +15,7 @@ mod docker;
 mod git;
 mod kit;
 mod manifest;
+mod mutants;
 mod names;
 mod objects;
 mod planner_properties;

@@ -68,7 +68,7 @@ fn placeholder(inner: &str) -> Result<Piece<'_>, String> {
             Ok(if form == "random" { Piece::Hex(count) } else { Piece::Base64(count) })
         }
         _ => Err(format!(
-            "`${{{shown}}}` is neither `${{NAME}}` nor `${{random:N}}` nor `${{random_base64:N}}`; there are no defaults and no nesting, and a plain `${{` is written `$${{`"
+            "`${{{shown}}}`, which is neither `${{NAME}}` nor `${{random:N}}` nor `${{random_base64:N}}`; there are no defaults and no nesting, and a plain `${{` is written `$${{`"
         )),
     }
 }
