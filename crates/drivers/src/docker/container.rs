@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
@@ -18,6 +18,10 @@ use planner::spec::{Container, ImageSource};
 use super::network::{env_of, network_of};
 use super::{Docker, health, is_absent, is_conflict, labels, lock, spoken};
 use crate::{Listing, Log};
+
+/// How often, and how long apart, it is tried to make a container whose name is taken.
+const LOOKS: u32 = 50;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A container of ours that exists.
 pub(super) struct Found {
@@ -87,20 +91,35 @@ impl Docker {
         self.admit(container.of.trust)?;
         let network = needs.get(&network_of(&resource.id)).and_then(|seen| seen.outputs.id.clone());
         let network = network.ok_or_else(|| Failure::transient(format!("{} has no network yet", resource.id.name)))?;
-        if let Some(found) = self.find(&resource.id).await? {
-            self.same(resource, container, needs, &found)?;
-            if found.in_network(&network) {
-                return Ok(found);
+        for _ in 0..LOOKS {
+            if let Some(found) = self.find(&resource.id).await? {
+                self.same(resource, container, needs, &found)?;
+                // One that never ran may come from a call that was lost before its settings were checked, and one that
+                // is bound to a network that is gone could never start again.
+                let never_ran = found.status() == ContainerStateStatusEnum::CREATED && resource.run == Run::Running;
+                if !never_ran && found.in_network(&network) {
+                    return Ok(found);
+                }
+                self.delete(&found.id).await?;
             }
-            // Bound to a network that is gone: it could never start again.
-            log.line(&format!("{} belongs to a network that is gone; creating it again", resource.id.name));
-            self.delete(&found.id).await?;
+            if let Some(made) = self.create(resource, container, needs, &network, log).await? {
+                return Ok(made);
+            }
+            // An earlier call that was lost is landing: the engine reserves a name before it shows the container.
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.create(resource, container, needs, &network, log).await
+        let name = &resource.id.name;
+        Err(Failure::transient(format!("the name of {name} is taken by a container that is not ours; rename that")))
     }
 
     /// Never mixes: another version is replaced by the planner before this one is made.
-    fn same(&self, resource: &Resource, container: &Container, needs: &Listing, found: &Found) -> Result<(), Failure> {
+    pub(super) fn same(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+        found: &Found,
+    ) -> Result<(), Failure> {
         let name = &resource.id.name;
         if found.fingerprint() != Some(&resource.fingerprint.0) {
             return Err(Failure::transient(format!("{name} exists in another version, which must go first")));

@@ -13,10 +13,11 @@ use planner::{injected, names};
 use super::body::{Parts, differences};
 use super::container::Found;
 use super::network::env_of;
-use super::{Docker, is_absent, labels};
+use super::{Docker, is_absent, is_conflict, labels};
 use crate::{Listing, Log};
 
 impl Docker {
+    /// Creates it; none if its name is taken.
     pub(super) async fn create(
         &self,
         resource: &Resource,
@@ -24,7 +25,7 @@ impl Docker {
         needs: &Listing,
         network: &str,
         log: &Log,
-    ) -> Result<Found, Failure> {
+    ) -> Result<Option<Found>, Failure> {
         let id = &resource.id;
         let env = env_of(id)?;
         let (image, inspected) = self.image_for(container, needs, log).await?;
@@ -56,10 +57,13 @@ impl Docker {
         let asked = body.host_config.clone().unwrap_or_default();
         let options =
             CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
-        let made = self.engine().await?.create_container(Some(options), body).await;
-        let made = made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?;
+        let made = match self.engine().await?.create_container(Some(options), body).await {
+            Err(error) if is_conflict(&error) => return Ok(None),
+            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+        };
         self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        self.find(id).await?.ok_or_else(|| Failure::transient(format!("{} vanished right after its creation", id.name)))
+        let vanished = || Failure::transient(format!("{} vanished right after its creation", id.name));
+        self.find(id).await?.ok_or_else(vanished).map(Some)
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.

@@ -10,7 +10,7 @@ use planner::names;
 use planner::resource::{Failure, Observed, Outputs, Owner, Phase, Resource, ResourceId, Run};
 use planner::spec::Origin;
 
-use super::{Docker, is_absent, labels, subnets};
+use super::{Docker, is_absent, is_conflict, labels, subnets};
 
 /// How often another subnet is tried when somebody else took the one that was chosen.
 const ATTEMPTS: usize = 16;
@@ -33,6 +33,12 @@ impl Docker {
             match self.engine().await?.create_network(request).await {
                 Ok(made) => return Ok(observed(resource, of, made.id)),
                 Err(error) if error.to_string().contains("overlaps") => {}
+                // An earlier call that was lost has landed meanwhile.
+                Err(error) if error.to_string().contains("same bridge name") || is_conflict(&error) => {
+                    if let Some((_, seen)) = self.networks(Some(env), Some(&resource.id)).await?.into_iter().next() {
+                        return Ok(seen);
+                    }
+                }
                 Err(error) => return Err(self.fail("making the network", &error)),
             }
         }
