@@ -7,7 +7,7 @@ use planner::core::Core;
 use planner::event::{Began, Event, RequestId, Step};
 use planner::facts::{Row, Table};
 use planner::identity::{InstanceKey, ProjectName, Sha, Time};
-use planner::resource::{Backend, Failure, Observed, ResourceId};
+use planner::resource::{Action, Backend, Failure, Observed, ResourceId};
 use planner::tables::Tables;
 use planner::view::View;
 
@@ -65,7 +65,9 @@ pub struct Sim {
     pub steps: u32,
     /// Calls started so far.
     pub calls: u32,
-    /// Until when everything is quiet: no call since.
+    /// Every call started so far.
+    pub journal: Vec<Action>,
+    /// When the last call was started.
     pub last_call: Time,
     /// Sidestage's lives so far.
     pub life: u32,
@@ -107,6 +109,7 @@ impl Sim {
             calm: false,
             steps: 0,
             calls: 0,
+            journal: Vec::new(),
             last_call: world.now,
             life: 0,
             acts: 0,
@@ -361,6 +364,7 @@ impl Sim {
                 return;
             }
             self.calls += 1;
+            self.journal.push(action.clone());
             self.last_call = self.world.now;
             self.world.call(self.life, call, action);
         }
@@ -429,9 +433,9 @@ impl Sim {
         }
         for (call, action) in &step.start {
             let line = match action {
-                planner::resource::Action::Ensure(resource) => format!("ensure {}", resource.id),
-                planner::resource::Action::Rest(id, run) => format!("rest {id} {run:?}"),
-                planner::resource::Action::Remove(id, reason) => format!("remove {id} {reason:?}"),
+                Action::Ensure(resource) => format!("ensure {}", resource.id),
+                Action::Rest(id, run) => format!("rest {id} {run:?}"),
+                Action::Remove(id, reason) => format!("remove {id} {reason:?}"),
             };
             self.say(|| format!("  -> {} {line}", call.0));
         }
