@@ -35,8 +35,8 @@ pub enum Errand {
     Look(Backend),
     /// A listing arrives.
     Listing { life: u32, backend: Backend, began: Began, seen: Result<BTreeMap<ResourceId, Observed>, Failure> },
-    /// A forge is asked.
-    Poll(ProjectName),
+    /// A forge is asked, as it is from time to time, or because of a hint.
+    Poll { project: ProjectName, again: bool },
     /// Something arrives, if Sidestage has not died since it was sent.
     Arrives { life: u32, event: Box<Event> },
     /// Somebody or something acts.
@@ -154,7 +154,7 @@ impl Sim {
         }
         for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
             let millis = self.world.span(5, 2_000);
-            self.errand(millis, Errand::Poll(project));
+            self.errand(millis, Errand::Poll { project, again: true });
         }
     }
 
@@ -248,7 +248,7 @@ impl Sim {
                     self.errand(millis, Errand::Look(backend));
                 }
             }
-            Errand::Poll(project) => self.poll(project),
+            Errand::Poll { project, again } => self.poll(project, again),
             Errand::Arrives { life, event } => {
                 if life == self.life {
                     self.inbox.push(*event);
@@ -277,7 +277,7 @@ impl Sim {
     }
 
     /// A forge's list, true as of now, arrives in the order in which it was asked for. Some are lost; some say nothing.
-    fn poll(&mut self, project: ProjectName) {
+    fn poll(&mut self, project: ProjectName, again: bool) {
         let lost = !self.calm && self.world.rng.chance(100);
         if !lost {
             let away = !self.calm && self.world.rng.chance(60);
@@ -297,14 +297,16 @@ impl Sim {
             }
             self.send(millis, event);
         }
-        let millis = self.world.span(60_000, 400_000);
-        self.errand(millis, Errand::Poll(project));
+        if again {
+            let millis = self.world.span(60_000, 400_000);
+            self.errand(millis, Errand::Poll { project, again });
+        }
     }
 
     /// A hint that a project has changed: it is asked soon.
     pub fn hint(&mut self, project: &ProjectName) {
         let millis = self.world.span(1, 3_000);
-        self.errand(millis, Errand::Poll(project.clone()));
+        self.errand(millis, Errand::Poll { project: project.clone(), again: false });
     }
 
     /// One step of the core and all that follows from it, cut off by a death at any point.

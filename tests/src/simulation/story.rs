@@ -89,7 +89,7 @@ impl Sim {
         for _ in 0..60 {
             let end = Time(self.world.now.0 + 100_000);
             self.run_until(end)?;
-            let still = self.world.now.since(self.last_call).as_secs() >= 100 && self.world.calls.is_empty();
+            let still = self.world.now.since(self.last_call).as_secs() >= 100 && !self.world.is_busy();
             if !still {
                 continue;
             }

@@ -42,7 +42,7 @@ impl Oracle {
         }
     }
 
-    fn is_within(&self, now: Time, flight: &Flight) -> bool {
+    pub(super) fn is_within(&self, now: Time, flight: &Flight) -> bool {
         let limit = match &flight.action {
             Action::Ensure(resource) => resource.deadline,
             _ => SHORT,

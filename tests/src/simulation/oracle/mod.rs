@@ -96,6 +96,10 @@ impl Oracle {
 
     /// The events that the core is about to get.
     pub fn hear(&mut self, now: Time, events: &[Event], world: &World) {
+        // Past its deadline a call counts as lost: it may still land, and nobody waits for it.
+        let over: Vec<CallId> =
+            self.flights.iter().filter(|(_, flight)| !self.is_within(now, flight)).map(|(call, _)| *call).collect();
+        over.iter().for_each(|call| drop(self.flights.remove(call)));
         self.excuse_all(now, world);
         for event in events {
             self.said.hear(now, event);
