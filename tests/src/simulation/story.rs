@@ -97,7 +97,8 @@ impl Sim {
             let unsettled = commits(&self.view).any(|one| !one.state.is_settled() && one.state != State::Queued);
             let retry = self.wake_at().filter(|at| at.since(self.world.now).as_secs() < 3 * 3_600);
             match retry {
-                Some(at) if unsettled => self.world.now = at,
+                Some(at) if unsettled => self.world.now = at.max(self.world.now),
+                None if unsettled => {}
                 _ => return Ok(()),
             }
         }

@@ -110,14 +110,22 @@ impl Oracle {
                 continue;
             }
             let Some(life) = world.lives.get(&upstream.container) else { continue };
-            if !self.may_darken(now, env, upstream, life, world) {
+            if !self.may_darken(now, env, upstream, life, open.len(), world) {
                 return Err(format!("{} served and serves no more, for no reason", life.id));
             }
         }
         Ok(())
     }
 
-    fn may_darken(&self, now: Time, env: &EnvId, upstream: &Upstream, life: &Life, world: &World) -> bool {
+    fn may_darken(
+        &self,
+        now: Time,
+        env: &EnvId,
+        upstream: &Upstream,
+        life: &Life,
+        others: usize,
+        world: &World,
+    ) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
         let told = self.told.last(&life.id);
         let gone =
@@ -130,7 +138,8 @@ impl Oracle {
         let idle = now.since(visited).as_secs() + 61 >= self.policy.lifetime.idle.as_secs();
         let slept = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.slept);
         let lively = |at: &&Time| now.since(**at) <= self.policy.lifetime.idle;
-        let crowded = self.said.visits.values().filter(lively).count() > self.policy.limits.awake;
+        let awake = self.policy.limits.awake;
+        let crowded = others >= awake || self.said.visits.values().filter(lively).count() > awake;
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
         gone || other || drift || doomed || fallen || idle || slept || crowded || robbed
     }

@@ -116,13 +116,13 @@ impl Oracle {
             if !said.asked || !heads || world.fates.get(&(project.clone(), *sha)) != Some(&Fate::Good) {
                 continue;
             }
-            let trust = [Trust::Trusted, Trust::Approved]
-                .into_iter()
-                .find(|trust| self.said.may_run(project, sha, *trust, &self.policy));
-            let Some(trust) = trust else { continue };
-            let env = self.key.env(project, sha, trust);
-            let doomed = self.excuses.keys().any(|(one, _)| *one == env);
-            let shown = commits(view).find(|commit| commit.env == env);
+            let trusts = [Trust::Trusted, Trust::Approved];
+            if !trusts.iter().any(|trust| self.said.may_run(project, sha, *trust, &self.policy)) {
+                continue;
+            }
+            let envs = trusts.map(|trust| self.key.env(project, sha, trust));
+            let doomed = self.excuses.keys().any(|(one, _)| envs.contains(one));
+            let shown = commits(view).find(|commit| envs.contains(&commit.env));
             let fine = shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued);
             if !fine && !doomed {
                 return Err(format!(
