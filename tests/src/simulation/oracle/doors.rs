@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use planner::identity::{EnvId, Time, Trust};
 use planner::resource::{Action, Kind, Owner, Phase, ResourceId, Run};
 use planner::tables::{Door, EnvRoute, Route, Tables, Upstream};
-use planner::view::View;
 
 use super::{Oracle, World};
 use crate::simulation::world::Life;
 
 impl Oracle {
-    pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, view: &View, world: &World) -> Result<(), String> {
+    pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, world: &World) -> Result<(), String> {
         let mut open = BTreeMap::new();
         for (host, route) in &tables.routes {
             match route {
@@ -40,8 +39,10 @@ impl Oracle {
         for (env, upstream) in &open {
             self.note_births(env, upstream.generation, world)?;
         }
+        if open.len() > self.policy.limits.awake {
+            return Err(format!("{} environments are awake, and {} may be", open.len(), self.policy.limits.awake));
+        }
         self.open = open;
-        let _ = view;
         Ok(())
     }
 
