@@ -26,6 +26,8 @@ pub enum Fate {
     FlakyBuild(u32),
     /// Its release command exits with 1.
     BadRelease,
+    /// Its manifest is wrong.
+    BadManifest,
     /// Its web process exits at once.
     BadWeb,
     /// Its web process never answers.
@@ -144,6 +146,11 @@ impl World {
     /// When the next thing happens, if anything will.
     pub fn next_at(&self) -> Option<Time> {
         self.queue.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Whether anything is under way outside: a call, a process that comes up, an answer.
+    pub fn is_busy(&self) -> bool {
+        !self.calls.is_empty() || self.queue.values().any(|due| !matches!(due, Due::Errand(_)))
     }
 
     /// The next thing that is due by `until`; the clock moves on to it.

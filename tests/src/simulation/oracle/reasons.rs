@@ -77,9 +77,7 @@ impl Oracle {
                 said.list.iter().rev().take(back).any(|newer| {
                     let ids = [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(project, newer, trust));
                     let ready = ids.iter().any(|id| self.was_ready(world, id));
-                    let runs = [Trust::Approved, Trust::Trusted]
-                        .into_iter()
-                        .any(|trust| self.said.may_run(project, newer, trust, &self.policy));
+                    let runs = self.said.is_runnable(project, newer, &self.policy);
                     ready || (!was_ready && runs)
                 })
             })
@@ -149,6 +147,12 @@ impl Oracle {
     /// Nobody speaks for it any more: not wanted, or lost with the store; after a day, or when a person said so.
     fn is_orphan(&self, now: Time, env: &EnvId, id: &ResourceId) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
+        let heads = self.said.places(project, sha).any(|(_, said, back)| back == 0 && !said.foreign);
+        let removed = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.removed);
+        if *trust == Trust::Trusted && heads && !removed {
+            // What a project's own ref points to is taken up again, whatever was forgotten.
+            return false;
+        }
         let lost = self.lost.is_some_and(|lost| now > lost);
         let highest = self.highest.get(env).copied().unwrap_or(0);
         lost || !self.said.may_run(project, sha, *trust, &self.policy)
