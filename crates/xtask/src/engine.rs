@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{as_root, is_root, succeeds, to_end, workspace};
+use crate::run::{as_root, is_root, succeeds, terminate, to_end, workspace};
 
 const SOCKET: &str = "/var/run/docker.sock";
 const PID_FILE: &str = "/var/run/docker.pid";
@@ -45,12 +45,20 @@ pub(crate) fn answering() -> Result<Engine> {
 
 /// Whether an engine answers where Sidestage looks for it.
 pub(crate) fn answers() -> bool {
-    succeeds(Command::new("docker").args(["-H", &format!("unix://{SOCKET}"), "version"]))
+    succeeds(docker().arg("version"))
+}
+
+/// The engine's own client, for the engine that Sidestage uses, whatever else is set up.
+pub(crate) fn docker() -> Command {
+    let mut docker = Command::new("docker");
+    docker.env_remove("DOCKER_CONTEXT").env("DOCKER_HOST", format!("unix://{SOCKET}"));
+    docker
 }
 
 /// Starts it as this system does. Says how.
 fn start() -> Result<String> {
-    if !is_root() && Path::new(SOCKET).exists() && succeeds(as_root("docker").arg("version")) {
+    let of_root = ["-H", &format!("unix://{SOCKET}"), "version"];
+    if !is_root() && Path::new(SOCKET).exists() && succeeds(as_root("docker").args(of_root)) {
         bail!("{SOCKET} is closed to you: join the group docker (`sudo usermod -aG docker $USER`, then log in again)");
     }
     if Path::new("/run/systemd/system").exists() && succeeds(Command::new("systemctl").args(["cat", "docker.service"]))
@@ -130,8 +138,13 @@ impl Drop for Engine {
 }
 
 fn stop() {
-    let Ok(pid) = fs::read_to_string(PID_FILE) else { return };
-    let _ = to_end(as_root("kill").arg(pid.trim()));
+    let pid = fs::read_to_string(PID_FILE).ok().and_then(|text| text.trim().parse().ok());
+    let Some(pid) = pid else { return };
+    if is_root() {
+        terminate(pid);
+    } else {
+        let _ = to_end(as_root("kill").arg(pid.to_string()));
+    }
     let since = Instant::now();
     while Path::new(PID_FILE).exists() && since.elapsed() < PATIENCE {
         sleep(Duration::from_millis(100));

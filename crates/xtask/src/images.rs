@@ -3,10 +3,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use crate::engine::docker;
 use crate::run::{as_root, output, succeeds, to_end};
 
 const PYTHON: &str = "python:3.11-slim-bookworm";
@@ -53,16 +54,16 @@ pub(crate) fn make() -> Result<()> {
 pub(crate) fn clean() -> Result<()> {
     for image in [REDIS, PYTHON] {
         let format = format!("{{{{.Comment}}}}{{{{index .Config.Labels \"{LABEL}\"}}}}");
-        let mark = output(Command::new("docker").args(["image", "inspect", "--format", &format, image]));
+        let mark = output(docker().args(["image", "inspect", "--format", &format, image]));
         if mark.is_ok_and(|mark| mark.contains(MARK)) {
-            to_end(Command::new("docker").args(["image", "rm", image]))?;
+            to_end(docker().args(["image", "rm", image]))?;
         }
     }
     Ok(())
 }
 
 fn is_there(image: &str) -> bool {
-    succeeds(Command::new("docker").args(["image", "inspect", image]))
+    succeeds(docker().args(["image", "inspect", image]))
 }
 
 /// A minimal Debian with Python and pip, streamed into the engine.
@@ -88,7 +89,7 @@ fn python() -> Result<()> {
     let mut debian = debian.spawn().context("mmdebstrap cannot be started")?;
     let archive = debian.stdout.take().context("mmdebstrap has no output")?;
 
-    let mut import = Command::new("docker");
+    let mut import = docker();
     import.args(["import", "--message", MARK, "--change", "CMD [\"python3\"]"]);
     for (name, value) in settings() {
         import.arg("--change").arg(format!("ENV {name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
@@ -96,10 +97,10 @@ fn python() -> Result<()> {
     // Tagged only when whole: an image of half an archive would be taken for the real one ever after.
     let id = output(import.arg("-").stdin(archive))?;
     if !debian.wait()?.success() {
-        let _ = succeeds(Command::new("docker").args(["image", "rm", &id]));
+        let _ = succeeds(docker().args(["image", "rm", &id]));
         bail!("mmdebstrap failed, see above");
     }
-    to_end(Command::new("docker").args(["tag", &id, PYTHON]))
+    to_end(docker().args(["tag", &id, PYTHON]))
 }
 
 fn settings() -> Vec<(String, String)> {
@@ -129,7 +130,7 @@ EXPOSE 6379
 CMD [\"redis-server\", \"--protected-mode\", \"no\", \"--save\", \"\", \"--appendonly\", \"no\"]
 "
     );
-    let mut build = Command::new("docker");
+    let mut build = docker();
     build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--force-rm", "--tag", REDIS]);
     build.args(["--label", &format!("{LABEL}={MARK}"), "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut build = build.spawn().context("docker cannot be started")?;

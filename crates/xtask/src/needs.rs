@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::engine;
-use crate::run::{as_root, find, is_root, succeeds, to_end};
+use crate::run::{as_root, find, is_root, quietly, succeeds};
 
 /// One thing that must be there.
 pub(crate) struct Need {
@@ -56,6 +56,7 @@ const PYTHON: Need = Need {
 };
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
+pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] =
     &[ENGINE, POSTGRES, GIT, IP, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, PYTHON];
 
@@ -74,7 +75,7 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
             absent.join("; ")
         );
     }
-    eprintln!("xtask: installing {}", absent.join("; "));
+    eprintln!("xtask: installing {} (apt-get; what it says goes to target/xtask/apt-get.log)", absent.join("; "));
     let _quiet = Quiet::begin();
     apt(&["update", "-qq"])?;
     let wanted = needs.iter().filter(|need| !(need.there)());
@@ -98,7 +99,7 @@ fn postgres() -> bool {
 
 fn apt(arguments: &[&str]) -> Result<()> {
     // `env`, since sudo drops variables.
-    to_end(as_root("env").args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments))
+    quietly(as_root("env").args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments), "apt-get.log")
 }
 
 fn is_known(package: &str) -> bool {
@@ -122,7 +123,7 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         if self.ours {
-            let _ = to_end(as_root("rm").args(["-f", POLICY]));
+            let _ = succeeds(as_root("rm").args(["-f", POLICY]));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Other programs: finding them, running them, being root for them, ending with them.
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -34,13 +36,14 @@ fn is_set(flag: &OnceLock<Arc<AtomicBool>>) -> bool {
 /// The cargo that runs us, in the workspace's folder.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace());
+    command.current_dir(workspace()).env("PATH", path());
     command
 }
 
 /// The workspace's folder.
 pub(crate) fn workspace() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    crates.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Runs it to its end, its output being ours. An error if it fails or we were told to stop.
@@ -79,6 +82,19 @@ pub(crate) fn terminate(pid: u32) {
     }
 }
 
+/// Runs it to its end with its output in a file of `target/xtask`. An error with its last lines if it fails.
+pub(crate) fn quietly(command: &mut Command, log: &str) -> Result<()> {
+    let path = workspace().join("target/xtask").join(log);
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let file = fs::File::options().create(true).append(true).open(&path)?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    to_end(command).with_context(|| {
+        let said = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        format!("{}\n(all of it: {})", lines[lines.len().saturating_sub(10)..].join("\n"), path.display())
+    })
+}
+
 /// What it prints, or an error with its last words.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let what = describe(command);
@@ -100,11 +116,16 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// PATH, and where only root's PATH looks.
+fn path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
 /// A program by name, also where only root's PATH looks.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let administration = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(administration).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path()).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Whether we are root.
@@ -114,11 +135,12 @@ pub(crate) fn is_root() -> bool {
 
 /// The program as root: by itself if we are, else through sudo.
 pub(crate) fn as_root(program: &str) -> Command {
-    if is_root() {
-        return Command::new(program);
+    let program = find(program).unwrap_or_else(|| program.into());
+    let mut command = Command::new(if is_root() { program.as_os_str() } else { OsStr::new("sudo") });
+    if !is_root() {
+        command.arg(&program);
     }
-    let mut command = Command::new("sudo");
-    command.arg(program);
+    command.env("PATH", path());
     command
 }
 
