@@ -1,13 +1,14 @@
 //! What stands behind each host name. Derived from facts and what was seen, never stored.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::facts::RefRow;
 use crate::hosts;
 use crate::identity::{EnvId, ProjectName};
 use crate::names;
 use crate::report::{Report, Status};
+use crate::resource::{Inventory, Owner, Run};
 use crate::standing::Commit;
 use crate::tables::{Door, EnvRoute, Page, Route, Upstream};
 use crate::view::State;
@@ -139,4 +140,15 @@ fn hint(state: State) -> Option<&'static str> {
         }
         State::Ready | State::Dozing | State::Asleep | State::Removing => return None,
     })
+}
+
+/// Whose address is whose, for the inner edge: every container and job that runs, of any generation.
+#[must_use]
+pub fn inside(inventory: &Inventory) -> BTreeMap<IpAddr, EnvId> {
+    let running = inventory.seen.iter().filter(|(_, seen)| seen.run == Run::Running);
+    let addresses = running.filter_map(|(id, seen)| match &id.owner {
+        Owner::Env(env) => Some((seen.outputs.address?, env.clone())),
+        _ => None,
+    });
+    addresses.collect()
 }
