@@ -141,6 +141,15 @@ async fn listings_print_the_apis_json() {
 }
 
 #[tokio::test]
+async fn plan_counts_what_is_open_and_what_fits() {
+    let local = Local::start(Fake::new(usual()));
+    let lines = "shop: 3 open, 19 more fit\nbuild shop:01 \u{fffd}now\n";
+    assert_eq!(local.run("plan").await.out, lines);
+    assert_eq!(local.run("plan shop").await.out, lines);
+    assert_eq!(local.run("plan other").await.code, 2);
+}
+
+#[tokio::test]
 async fn an_empty_listing_says_what_to_do() {
     let local = Local::start(Fake::new(view(vec![])));
     assert!(local.run("ls").await.out.contains("no open pull requests yet: push a branch"));

@@ -49,7 +49,8 @@ fn facts(project: &ProjectView, commit: &CommitView, now: Time) -> Markup {
                 Trust::Untrusted => { ": from outside, not approved" }
             } }
             dt { "Data" }
-            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) ", a database and a bucket of its own" } }
+            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) ", a database and a bucket of its own" }
+                @if let Some(next) = commit.next { " (" (next.as_str()) "; the one before serves)" } }
             @if let Some(asked) = commit.asked {
                 dt { "Asked for" }
                 dd { (moment(now, asked)) @if let Some(took) = commit.took { ", ready after " (text::took(took)) } }

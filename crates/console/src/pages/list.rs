@@ -112,6 +112,7 @@ fn notes(commit: &CommitView, now: Time) -> Markup {
     let ends = commit.expires.filter(|end| !commit.pinned && end.since(now) < SOON && crate::acts::opens(commit.state));
     html! {
         div.notes {
+            @if let Some(next) = commit.next { span.tag title="The next generation, beside the one that serves" { "next: " (next.as_str()) } }
             @if commit.pinned { span.tag title="Kept until it is unpinned" { "pinned" } }
             @if commit.held { span.tag.warn title="Its removal is held back until gc --confirm" { "held" } }
             @if commit.trust == Trust::Approved { span.tag title="Foreign code, approved at this commit" { "approved" } }

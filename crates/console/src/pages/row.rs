@@ -44,9 +44,6 @@ pub(super) fn badge(commit: &CommitView, now: Time) -> Markup {
     html! {
         span.state .{ "is-" (state.as_str()) } {
             (state.as_str())
-            @if let Some(next) = commit.next {
-                span.for title="The next generation, which comes up beside the one that serves" { "next: " (next.as_str()) }
-            }
             @if !state.is_settled() {
                 span.for data-since=(commit.since.0) data-now=(now.0) { (text::clock(now.since(commit.since))) }
             }
