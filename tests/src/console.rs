@@ -491,6 +491,21 @@ async fn the_server_ends_with_its_streams() {
 }
 
 #[tokio::test]
+async fn half_a_request_is_not_waited_for() {
+    let console = Console::start(Fake::new(usual())).await;
+    tokio::time::pause();
+    let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n", console.url.trim_start_matches("http://"));
+    assert_eq!(console.raw(&head).await, "", "the rest of the head never comes");
+    let form = format!(
+        "POST /login HTTP/1.1\r\nhost: {}\r\ncontent-type: {}\r\ncontent-length: 9\r\n\r\ntok",
+        console.visitor().host,
+        FORM.1
+    );
+    let answer = console.raw(&form).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "the rest of the body never comes: {answer}");
+}
+
+#[tokio::test]
 async fn an_empty_console_says_what_to_do() {
     let console = Console::start(Fake::new(view(vec![]))).await;
     let ann = console.sign_in().await;
