@@ -4,6 +4,7 @@
 """
 
 import base64
+import datetime
 import hashlib
 import http.client
 import io
@@ -20,6 +21,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+import botocore.auth
 from boto3.s3.transfer import TransferConfig
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -211,9 +213,12 @@ def case_keys():
         s3.delete_object(Bucket=BUCKET, Key="copy")
         s3.delete_object(Bucket=BUCKET, Key="p")
         assert s3.get_object(Bucket=BUCKET, Key="p/q")["Body"].read() == b"p/q"
-        gone = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": k} for k in odd_keys()]})
-        # A parser of XML turns what is no character of XML into an error, and "\n" into itself.
-        assert len(gone["Deleted"]) == len(odd_keys()), gone.get("Errors")
+        # XML cannot tell of control characters, in an answer that has no encoding for them.
+        told = [key for key in odd_keys() if "\x01" not in key]
+        gone = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key in told]})
+        assert [entry["Key"] for entry in gone["Deleted"]] == told, gone
+        rest = [{"Key": key} for key in odd_keys() if key not in told]
+        assert "Errors" not in s3.delete_objects(Bucket=BUCKET, Delete={"Objects": rest, "Quiet": True})
         left = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
         assert left == [], left
     refused("KeyTooLongError", client().put_object, Bucket=BUCKET, Key="x" * 1025, Body=b"")
@@ -374,6 +379,17 @@ def case_multipart():
     s3.delete_object(Bucket=BUCKET, Key="hand")
 
 
+def presigned_long_ago(signer, params):
+    """An URL that was good for an hour, two hours ago."""
+    now, clock = botocore.auth.get_current_datetime, time.time
+    try:
+        botocore.auth.get_current_datetime = lambda *a, **k: now(*a, **k) - datetime.timedelta(hours=2)
+        time.time = lambda: clock() - 7200
+        return signer.generate_presigned_url("get_object", params, ExpiresIn=3600)
+    finally:
+        botocore.auth.get_current_datetime, time.time = now, clock
+
+
 def case_presigned():
     s3 = client()
     key = "pre signed+é.txt"
@@ -389,11 +405,10 @@ def case_presigned():
             assert (status, body, headers["Content-Type"]) == (200, b"seen", "text/x-other"), (url, status, body)
             # Nothing about it can be changed: the key, the signature, what it is for.
             assert fetch(url.replace("signed", "signet"))[0] == 403
-            assert fetch(url.replace("Signature=", "Signature=0"))[0] == 403
+            assert fetch(url.replace("Signature=", "Signature=0"))[0] in (400, 403)
             assert fetch(url, "DELETE")[0] in (403, 501)
             assert fetch(url, "PUT", b"x")[0] in (403, 501)
-            expired = signer.generate_presigned_url("get_object", params, ExpiresIn=-10)
-            status, _, body = fetch(expired)
+            status, _, body = fetch(presigned_long_ago(signer, params))
             assert status == 403 and b"expired" in body, (version, status, body)
     # The region of Amazon's own default makes this client presign in version 2.
     old = boto3.client("s3", region_name="us-east-1").generate_presigned_url("get_object", params)
@@ -453,13 +468,14 @@ def case_trailing_checksums():
 def case_signatures():
     s3 = client()
     s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
-    wrong = boto3.client("s3", aws_secret_access_key="0" * 40)
+    keys = {"aws_access_key_id": os.environ["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
+    wrong = boto3.client("s3", **{**keys, "aws_secret_access_key": "0" * 40})
     for call in (
         lambda: wrong.get_object(Bucket=BUCKET, Key="k"), lambda: wrong.put_object(Bucket=BUCKET, Key="k", Body=b"y"),
         lambda: wrong.list_objects_v2(Bucket=BUCKET), lambda: wrong.delete_object(Bucket=BUCKET, Key="k"),
     ):
         refused("SignatureDoesNotMatch", call)
-    refused("InvalidAccessKeyId", boto3.client("s3", aws_access_key_id="A" * 20).list_objects_v2, Bucket=BUCKET)
+    refused("InvalidAccessKeyId", boto3.client("s3", **{**keys, "aws_access_key_id": "A" * 20}).list_objects_v2, Bucket=BUCKET)
     for method in ("GET", "HEAD", "PUT", "DELETE", "POST"):
         for target in (f"/{BUCKET}/k", f"/{BUCKET}", "/"):
             assert raw(method, target)[0] in (403, 501), (method, target)

@@ -28,11 +28,12 @@ fn home() -> PathBuf {
 }
 
 async fn succeeds(command: &mut Command) -> Result<String, String> {
-    let output = command.stdin(Stdio::null()).output().await.map_err(|why| format!("{command:?}: {why}"))?;
+    let output = command.stdin(Stdio::null()).output().await.map_err(|why| why.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    // Not the command: it carries keys.
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Makes it, or finds it made. A lock lets other processes wait, a marker says that it is complete.
@@ -173,7 +174,7 @@ async fn s3cmd() {
     let address = place.address;
     std::fs::write(
         &config,
-        format!("[default]\naccess_key={id}\nsecret_key={secret}\nhost_base={address}\nhost_bucket={address}\nuse_https=False\n"),
+        format!("[default]\naccess_key={id}\nsecret_key={secret}\nhost_base={address}\nhost_bucket={address}\nuse_https=False\nbucket_location=staging\n"),
     )
     .unwrap();
     let run = async |args: &[&str]| {
