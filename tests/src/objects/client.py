@@ -482,6 +482,9 @@ def case_signatures():
     refused("501", client(signature_version="s3").get_object, Bucket=BUCKET, Key="k")
     for region in ("us-east-1", "eu-central-1", "staging"):
         assert boto3.client("s3", region_name=region).get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"x"
+    # Refused while it holds its body back: the connection ends, since nobody knows whether the body still comes.
+    status, headers, _ = raw("PUT", f"/{BUCKET}/k", {"Expect": "100-continue", "Content-Length": "5"})
+    assert (status, headers["Connection"]) == (403, "close"), (status, headers)
     # A body that is not the one that was signed.
     url = f"{ENDPOINT}/{BUCKET}/tampered"
     request = AWSRequest("PUT", url, data=b"good")
@@ -524,6 +527,9 @@ def case_bucket_and_what_is_not_offered():
     ) + b"--b--\r\n"
     status, _, answer = fetch(form["url"], "POST", body, {"Content-Type": "multipart/form-data; boundary=b"})
     assert status == 501 and b"not offered" in answer, (status, answer)
+    # Before any of it is read, so that it cannot fill the memory.
+    endless = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "10000000000"}
+    assert raw("POST", f"/{BUCKET}", endless)[0] == 501
     for host in ("other.test", f"x.{DOMAIN}", f"a.{BUCKET}.{DOMAIN}", "", "127.0.0.1"):
         assert raw("GET", f"/{BUCKET}/k", host=host)[0] == 421, host
     for host in (DOMAIN.upper(), f"{DOMAIN}.", f"{DOMAIN}:1", f"{BUCKET}.{DOMAIN}".upper()):

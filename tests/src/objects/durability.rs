@@ -90,37 +90,21 @@ async fn whole_or_absent_after_a_kill() {
     place.close().await;
 }
 
+async fn index_of(dir: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(dir.join("index.sqlite"));
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
 async fn rows(dir: &Path, what: &'static str) -> i64 {
-    let options = SqliteConnectOptions::new().filename(dir.join("index.sqlite")).read_only(true);
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    let (count,): (i64,) = sqlx::query_as(what).fetch_one(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    let mut index = index_of(dir).await;
+    let (count,): (i64,) = sqlx::query_as(what).fetch_one(&mut index).await.unwrap();
+    index.close().await.unwrap();
     count
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_goes_on_after_a_restart() {
-    let (dir, place) = Place::fresh().await;
-    place.client_as(1, 1, "fill", &[("COUNT", "2000")]).await;
-    place.client_as(2, 1, "put_marker", &[("MARKER", "neighbour")]).await;
-    assert_eq!(place.blobs().len(), 2003);
-    place.driver.remove(&bucket(1, 1).id).await.unwrap();
-    // Dead before anything is deleted, and shown as what it is for as long as it takes.
-    place.client("is_refused").await;
-    let count = async || place.store.usage(&env(1), 1).await.unwrap().map_or(0, |usage| usage.objects);
-    until("some are gone", async || count().await < 2000).await;
-    place.close().await;
-
-    let left = rows(dir.path(), "SELECT count(*) FROM objects").await - 1;
-    assert!((1..2000).contains(&left), "{left} left: removed in one go, or not at all");
-    let place = Place::open(dir.path(), DOMAIN).await;
-    let id = bucket(1, 1).id;
-    if let Some(observed) = place.listing().await.get(&id) {
-        assert_eq!(observed.phase, Phase::Removing);
-    }
-    place.client("is_refused").await;
-    until("the bucket is gone", async || !place.listing().await.contains_key(&id)).await;
-    until("its blobs are gone", async || place.blobs().len() == 1).await;
+/// Nothing is left of environment 1, and everything of environment 2.
+async fn only_the_neighbour_is_left(dir: &Path, place: Place) {
+    until("the blobs are gone", async || place.blobs().len() == 1).await;
     place.client_as(2, 1, "sees_marker", &[("MARKER", "neighbour")]).await;
     place.close().await;
     for (what, count) in [
@@ -129,8 +113,55 @@ async fn a_removal_goes_on_after_a_restart() {
         ("SELECT count(*) FROM parts", 0),
         ("SELECT count(*) FROM generations", 1),
     ] {
-        assert_eq!(rows(dir.path(), what).await, count, "{what}");
+        assert_eq!(rows(dir, what).await, count, "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_leaves_nothing() {
+    let (dir, place) = Place::fresh().await;
+    place.client_as(1, 1, "fill", &[("COUNT", "500")]).await;
+    place.client_as(2, 1, "put_marker", &[("MARKER", "neighbour")]).await;
+    let usage = place.store.usage(&env(1), 1).await.unwrap().unwrap();
+    assert_eq!((usage.objects, place.blobs().len()), (500, 503));
+    let id = bucket(1, 1).id;
+    place.driver.remove(&id).await.unwrap();
+    // Dead before anything is deleted.
+    place.client("is_refused").await;
+    until("the bucket is gone", async || match place.listing().await.get(&id) {
+        None => true,
+        Some(observed) => {
+            assert_eq!(observed.phase, Phase::Removing);
+            false
+        }
+    })
+    .await;
+    only_the_neighbour_is_left(dir.path(), place).await;
+}
+
+/// The folder is as a death leaves it: condemned, some rows gone, whose blobs are still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_goes_on_after_a_restart() {
+    let (dir, place) = Place::fresh().await;
+    place.client_as(1, 1, "fill", &[("COUNT", "2000")]).await;
+    place.client_as(2, 1, "put_marker", &[("MARKER", "neighbour")]).await;
+    assert_eq!(place.blobs().len(), 2003);
+    place.close().await;
+    let mut index = index_of(dir.path()).await;
+    for step in [
+        "UPDATE generations SET state = 'removing' WHERE number = 1 AND objects = 2000",
+        "DELETE FROM objects WHERE key IN (SELECT key FROM objects WHERE key LIKE 'many/%' LIMIT 700)",
+    ] {
+        sqlx::query(step).execute(&mut index).await.unwrap();
+    }
+    index.close().await.unwrap();
+    assert_eq!(rows(dir.path(), "SELECT objects FROM generations WHERE state = 'removing'").await, 1300);
+
+    let place = Place::open(dir.path(), DOMAIN).await;
+    place.client("is_refused").await;
+    let id = bucket(1, 1).id;
+    until("the bucket is gone", async || !place.listing().await.contains_key(&id)).await;
+    only_the_neighbour_is_left(dir.path(), place).await;
 }
 
 /// A request that was let in before its bucket was condemned adds nothing to it afterwards.
