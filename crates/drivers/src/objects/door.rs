@@ -88,6 +88,7 @@ impl Door {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let allowed = self.allowed_origin(&request);
+        let may_hold_back = request.headers().contains_key(header::EXPECT);
         let mut response = match self.admit(&request) {
             Err(error) => refusal(error),
             Ok(()) if request.method() == Method::OPTIONS => preflight(&request, allowed.as_ref()),
@@ -99,8 +100,14 @@ impl Door {
                 }
             },
         };
+        let refused = !response.status().is_success();
+        let headers = response.headers_mut();
+        if may_hold_back && refused {
+            // Who waits for '100 Continue' and is refused may leave the body out, or be sending it already. On a connection
+            // that stays open, the next request's first bytes could be taken for it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(origin) = allowed {
-            let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
