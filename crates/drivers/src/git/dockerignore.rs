@@ -119,12 +119,12 @@ impl Form {
         if let Some(rest) = pattern.strip_suffix("**").filter(|rest| plain(rest)) {
             return Some(Form::Prefix(rest.to_owned()));
         }
-        Regex::new(&regex(pattern)?).ok().map(Form::Regex)
+        Regex::new(&translated(pattern)?).ok().map(Form::Regex)
     }
 }
 
 /// The pattern as a regular expression.
-fn regex(pattern: &str) -> Option<String> {
+fn translated(pattern: &str) -> Option<String> {
     let mut regex = "^".to_owned();
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
