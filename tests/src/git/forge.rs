@@ -202,6 +202,31 @@ async fn a_repository_that_vanishes_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_git_that_hangs_is_ended() {
+    let (repo, ..) = shop();
+    let forge = repo.forge();
+    heads(&forge).await;
+    // Opening a pipe that nobody writes to never returns.
+    let pipe = std::process::Command::new("mkfifo").arg(repo.path().join("packed-refs")).status().unwrap();
+    assert!(pipe.success());
+    // From here on time passes whenever nothing else can happen.
+    tokio::time::pause();
+    let text = transient(forge.heads().await);
+    assert!(text.contains("git did not answer within 60 s"), "{text}");
+    let path = repo.path().display().to_string();
+    let runs = |process: &std::path::Path| {
+        // A process that has ended and waits to be reaped has no arguments any more.
+        std::fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&path))
+    };
+    let running = || std::fs::read_dir("/proc").unwrap().flatten().any(|process| runs(&process.path()));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while running() {
+        assert!(std::time::Instant::now() < deadline, "git still runs");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
 async fn a_repository_that_we_cannot_understand_is_not_one_without_refs() {
     let repo = Repo { folder: tempfile::tempdir().unwrap() };
     std::fs::create_dir(repo.path()).unwrap();

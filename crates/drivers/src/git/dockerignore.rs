@@ -1,8 +1,9 @@
 //! `.dockerignore` as Docker reads it: the last line that matches a path, or one of the folders above it, decides.
 //!
 //! What counts is what a build with BuildKit sees; the older client also skips whole folders in which an exception with
-//! a wildcard would have kept a file. The syntax is Go's `filepath.Match` with `**` added, quirks included, since people's files rely on them. No crate
-//! fits: the globs of git and of the common crates differ in what `*`, `**` and a lone name match.
+//! a wildcard would have kept a file. The syntax is Go's `filepath.Match` with `**` added, quirks included, since
+//! people's files rely on them. No crate fits: the globs of git and of the common crates differ in what `*`, `**` and a
+//! lone name match.
 
 use regex::Regex;
 
