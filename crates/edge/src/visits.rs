@@ -7,9 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use planner::identity::{EnvId, Time};
 
 /// Last requests and open streams by environment; the loop takes a snapshot every 10 s.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Visits {
     seen: Mutex<BTreeMap<EnvId, Seen>>,
+    now: fn() -> Time,
+}
+
+impl Default for Visits {
+    fn default() -> Self {
+        Visits::new(now)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +26,12 @@ struct Seen {
 }
 
 impl Visits {
+    /// None yet, by this clock.
+    #[must_use]
+    pub fn new(now: fn() -> Time) -> Self {
+        Visits { seen: Mutex::default(), now }
+    }
+
     /// What was visited since the last snapshot: the last request's time, or `now` while a request or stream is open.
     pub fn snapshot(&self, now: Time) -> Vec<(EnvId, Time)> {
         let mut seen = self.lock();
@@ -31,7 +44,7 @@ impl Visits {
     /// A request or stream to this environment begins; it is open until what is returned is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>, env: &EnvId) -> Visit {
-        let now = now();
+        let now = (self.now)();
         let mut seen = self.lock();
         let entry = seen.entry(env.clone()).or_insert(Seen { last: now, open: 0 });
         entry.last = now;
@@ -69,7 +82,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         if let Some(seen) = self.visits.lock().get_mut(&self.env) {
             seen.open = seen.open.saturating_sub(1);
-            seen.last = now();
+            seen.last = (self.visits.now)();
         }
     }
 }
