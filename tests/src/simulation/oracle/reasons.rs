@@ -47,10 +47,7 @@ impl Oracle {
 
     /// The truth: its web process has answered in some generation.
     pub(super) fn was_ready(&self, world: &World, env: &EnvId) -> bool {
-        world
-            .lives
-            .values()
-            .any(|life| life.healthy_once && life.id.name == "web" && life.id.owner == Owner::Env(env.clone()))
+        world.answered.contains_key(env)
     }
 
     fn has_expired(&self, now: Time, env: &EnvId, project: &ProjectName, sha: &Sha) -> bool {
