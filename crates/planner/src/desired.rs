@@ -51,6 +51,8 @@ pub enum Fate {
         serving: Option<u32>,
         /// The one that was begun last.
         begun: u32,
+        /// The last one of an earlier life, and why it went.
+        past: Option<(u32, Reason)>,
     },
 }
 
@@ -82,7 +84,8 @@ pub fn desired<'a>(
         if let Some(gone) = row.gone {
             desired.fates.insert(id, Fate::Gone(gone.reason));
         } else if let Some(begun) = row.begun.as_ref().filter(|_| blueprints.are_drawn(id, row)) {
-            desired.fates.insert(id, Fate::Live { serving: row.serving(), begun: begun.generation });
+            let past = row.past.map(|past| (past.generation, past.reason));
+            desired.fates.insert(id, Fate::Live { serving: row.serving(), begun: begun.generation, past });
             desired.want_env(id, row, blueprints, ledger);
         }
     }
@@ -149,6 +152,7 @@ impl<'a> Desired<'a> {
         match self.fates.get(env)? {
             Fate::Gone(reason) => Some(*reason),
             Fate::Live { .. } if id.kind == Kind::Image => Some(Reason::Unwanted),
+            Fate::Live { past: Some((last, reason)), .. } if id.generation <= *last => Some(*reason),
             Fate::Live { begun, .. } if id.generation > *begun => None,
             Fate::Live { serving: Some(serving), .. } if id.generation < *serving => Some(Reason::Replaced),
             Fate::Live { serving: Some(serving), .. } if id.generation == *serving => match id.kind {
@@ -156,7 +160,8 @@ impl<'a> Desired<'a> {
                 Kind::Container | Kind::Network => Some(Reason::Cold),
                 _ => None,
             },
-            Fate::Live { begun, .. } if id.generation < *begun => Some(Reason::Superseded),
+            // Never ready, and another one comes up instead.
+            Fate::Live { begun, .. } if id.generation < *begun => Some(Reason::Replaced),
             Fate::Live { .. } => matches!(id.kind, Kind::Container | Kind::Job).then_some(Reason::Unwanted),
         }
     }

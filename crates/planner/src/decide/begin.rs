@@ -54,7 +54,7 @@ impl Eyes<'_> {
             Fact::Approval(Box::new(approval))
         });
         let row = draft.edit(candidate.id, before);
-        (row.begun, row.ready, row.gone, row.again) = (Some(begun), ready, None, None);
+        (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), ready, row.gone, None, None);
         if place == Place::Own {
             row.admitted = row.admitted.or(Some(self.now()));
         }

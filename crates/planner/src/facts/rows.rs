@@ -84,6 +84,8 @@ pub struct EnvRow {
     pub ready: Option<Ready>,
     /// It goes, or went. While this stands nothing of it is wanted.
     pub gone: Option<Gone>,
+    /// Why it went before it was begun again: what is left of those generations goes for that reason.
+    pub past: Option<Gone>,
     /// A person sent it away.
     pub sent: Option<Sent>,
     /// Its removal is held back by the guard, for this reason.
@@ -115,6 +117,7 @@ impl EnvRow {
             begun: None,
             ready: None,
             gone: None,
+            past: None,
             sent: None,
             held: None,
             let_go: false,

@@ -113,7 +113,11 @@ impl Oracle {
         self.excuse_all(now, world);
         for event in events {
             self.said.hear(now, event, &self.policy);
-            self.told.hear(now, event, &self.flights.iter().map(|(call, f)| (*call, f.action.clone())).collect());
+            let about = match event {
+                Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
+                _ => None,
+            };
+            self.told.hear(now, event, about);
             match event {
                 Event::Returned { call, .. } => drop(self.flights.remove(call)),
                 Event::Listed { seen: Ok(seen), .. } => {
