@@ -144,7 +144,9 @@ impl<'a> Standing<'a> {
             mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic
         });
         let asked = row.and_then(|row| row.asked).map(|asked| asked.sequence);
-        let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).max()?;
+        let approval = self.facts.approvals.get(&(commit.project.clone(), commit.sha));
+        let approved = approval.filter(|_| trust == Trust::Approved).map(|approval| approval.sequence);
+        let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).chain(approved).max()?;
         let after = row.and_then(|row| row.gone).filter(|gone| gone.reason != Reason::Trust);
         after.is_none_or(|gone| last > gone.sequence).then_some(last)
     }

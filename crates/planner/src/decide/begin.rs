@@ -5,7 +5,7 @@ use super::{Draft, Eyes};
 use crate::blueprint::{Blueprint, blueprint};
 use crate::facts::{Begun, EnvRow, Fact, Ready};
 use crate::identity::{EnvId, Time, Trust};
-use crate::resource::{Kind, Phase, ResourceId};
+use crate::resource::{Kind, Phase, Reason, ResourceId, Run};
 use crate::spec::Origin;
 
 /// The baseline version of now: empty, until operators fill baselines.
@@ -68,8 +68,16 @@ impl Eyes<'_> {
         let same = before.begun.as_ref().map_or(0, |begun| begun.rebuilt);
         let rebuilt = if again.is_some_and(|again| again.rebuild) { generation } else { same };
         let asked = again.map_or(self.now(), |again| again.at);
-        row.begun =
-            Some(Begun { generation, at: self.now(), asked, baseline: BASELINE.to_owned(), rebuilt, filled: false });
+        row.begun = Some(Begun {
+            generation,
+            at: self.now(),
+            asked,
+            baseline: BASELINE.to_owned(),
+            rebuilt,
+            filled: false,
+            released: false,
+            cause: Some(if again.is_some() { Reason::Person } else { Reason::Vanished }),
+        });
         (row.again, row.held, row.let_go) = (None, None, false);
     }
 
@@ -93,18 +101,27 @@ impl Eyes<'_> {
         // `rebuild` of what is not there begins with a new image too.
         let rebuilt = if row.again.is_some_and(|again| again.rebuild) { generation } else { 0 };
         let baseline = BASELINE.to_owned();
-        (Begun { generation, at: self.now(), asked, baseline, rebuilt, filled: false }, None)
+        let (filled, released) = (false, false);
+        (Begun { generation, at: self.now(), asked, baseline, rebuilt, filled, released, cause: None }, None)
     }
 
-    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. It counts as
-    /// ready if its containers are there too.
+    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out.
     pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<(Begun, Option<Ready>)> {
         let generation = self.highest_seen(id);
         let source = self.buildable(&row.of).ok().filter(|_| generation > 0)?;
         let address = self.standing.address(&row.of);
         let baseline = self.seen_of(id).find_map(|(_, observed)| observed.outputs.baseline.clone());
         let baseline = baseline.unwrap_or_else(|| BASELINE.to_owned());
-        let mut begun = Begun { generation, at: self.now(), asked, baseline, rebuilt: 0, filled: true };
+        let mut begun = Begun {
+            generation,
+            at: self.now(),
+            asked,
+            baseline,
+            rebuilt: 0,
+            filled: true,
+            released: false,
+            cause: None,
+        };
         let draw = |begun: &Begun| blueprint(self.facts(), self.policy(), &row.of, begun, source, &address).ok();
         // Which image it was begun with is not written anywhere; the fingerprints of its containers tell.
         let fits = |rebuilt: &u32| {
@@ -118,7 +135,14 @@ impl Eyes<'_> {
         if leaving || !drawn.data().all(|part| self.is_whole(&part.id)) {
             return None;
         }
-        let ready = self.has_all_containers(&drawn).then(|| Ready { begun: begun.clone(), at: self.now(), took: None });
+        // A release that is still there was not over when the store was lost.
+        let job = drawn.of(Kind::Job).any(|part| self.inventory.seen.contains_key(&part.id));
+        begun.released = !job && self.has_all_containers(&drawn);
+        // What rests was put to rest by us, so it was ready once; what runs is asked whether it answers.
+        let rests =
+            drawn.web().and_then(|web| self.inventory.seen.get(&web.id)).is_some_and(|web| web.run < Run::Running);
+        let found = Ready { begun: begun.clone(), at: self.now(), took: None };
+        let ready = Some(found).filter(|found| found.begun.released && rests);
         Some((begun, ready))
     }
 
@@ -127,6 +151,6 @@ impl Eyes<'_> {
     }
 
     fn has_all_containers(&self, drawn: &Blueprint) -> bool {
-        drawn.web().is_some() && drawn.of(Kind::Container).all(|part| self.is_whole(&part.id) && self.has_same(part))
+        drawn.web().is_some() && drawn.of(Kind::Container).all(|part| self.has_same(part))
     }
 }

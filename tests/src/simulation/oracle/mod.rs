@@ -174,7 +174,8 @@ impl Oracle {
             return;
         };
         let reason = match command {
-            Command::Remove { .. } => Reason::Person,
+            // What a person resets is of no use any more, ready or not.
+            Command::Remove { .. } | Command::Reset { .. } | Command::Rebuild { .. } => Reason::Person,
             Command::Revoke { .. } => Reason::Revoked,
             _ => return,
         };
