@@ -204,7 +204,8 @@ impl<'a> Standing<'a> {
             ready += usize::from(serves);
             if wants && trust == Trust::Trusted && !serves && self.holds(commit, Trust::Approved) {
                 // A rise in trust is another environment; the old one serves until the new one is ready.
-                wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| self.is_live(commit, Trust::Approved)));
+                let before = self.row(commit, Trust::Approved).is_some_and(|row| row.serving().is_some());
+                wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| before));
             }
         }
     }

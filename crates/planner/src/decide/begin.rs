@@ -3,9 +3,9 @@
 use super::admit::{Candidate, Place};
 use super::{Draft, Eyes};
 use crate::blueprint::{Blueprint, blueprint};
-use crate::facts::{Begun, EnvRow, Fact, Ready};
+use crate::facts::{Begun, EnvRow, Fact};
 use crate::identity::{EnvId, Time, Trust};
-use crate::resource::{Kind, Phase, Reason, ResourceId, Run};
+use crate::resource::{Kind, Phase, Reason, ResourceId};
 use crate::spec::Origin;
 
 /// The baseline version of now: empty, until operators fill baselines.
@@ -45,7 +45,7 @@ impl Eyes<'_> {
             listed.max_by_key(|listed| listed.sequence).map(|listed| listed.at)
         });
         let asked = asked.unwrap_or(self.now());
-        let (begun, ready) = self.first_generation(candidate.id, before, asked);
+        let begun = self.first_generation(candidate.id, before, asked);
         let approved = candidate.trust == Trust::Approved;
         let approval = self.facts().approvals.get(&(before.of.project.clone(), before.of.sha)).filter(|_| approved);
         let used = approval.map(|approval| {
@@ -54,7 +54,7 @@ impl Eyes<'_> {
             Fact::Approval(Box::new(approval))
         });
         let row = draft.edit(candidate.id, before);
-        (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), ready, row.gone, None, None);
+        (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), None, row.gone, None, None);
         if place == Place::Own {
             row.admitted = row.admitted.or(Some(self.now()));
         }
@@ -92,7 +92,7 @@ impl Eyes<'_> {
     }
 
     /// The first generation since it was unwanted or unknown: the next one, or one that a lost store left whole.
-    fn first_generation(&self, id: &EnvId, row: &EnvRow, asked: Time) -> (Begun, Option<Ready>) {
+    fn first_generation(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Begun {
         let never = row.gone.is_none() && row.begun.is_none();
         if let Some(found) = self.found(id, row, asked).filter(|_| never) {
             return found;
@@ -102,11 +102,12 @@ impl Eyes<'_> {
         let rebuilt = if row.again.is_some_and(|again| again.rebuild) { generation } else { 0 };
         let baseline = BASELINE.to_owned();
         let (filled, released) = (false, false);
-        (Begun { generation, at: self.now(), asked, baseline, rebuilt, filled, released, cause: None }, None)
+        Begun { generation, at: self.now(), asked, baseline, rebuilt, filled, released, cause: None }
     }
 
-    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out.
-    pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<(Begun, Option<Ready>)> {
+    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. Whether it
+    /// ever served nobody knows, so it is ready once its containers have answered; they start side by side, and visitors wait.
+    pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<Begun> {
         let generation = self.highest_seen(id);
         let source = self.buildable(&row.of).ok().filter(|_| generation > 0)?;
         let address = self.standing.address(&row.of);
@@ -138,12 +139,7 @@ impl Eyes<'_> {
         // A release that is still there was not over when the store was lost.
         let job = drawn.of(Kind::Job).any(|part| self.inventory.seen.contains_key(&part.id));
         begun.released = !job && self.has_all_containers(&drawn);
-        // What rests was put to rest by us, so it was ready once; what runs is asked whether it answers.
-        let rests =
-            drawn.web().and_then(|web| self.inventory.seen.get(&web.id)).is_some_and(|web| web.run < Run::Running);
-        let found = Ready { begun: begun.clone(), at: self.now(), took: None };
-        let ready = Some(found).filter(|found| found.begun.released && rests);
-        Some((begun, ready))
+        Some(begun)
     }
 
     fn has_same(&self, part: &crate::resource::Resource) -> bool {

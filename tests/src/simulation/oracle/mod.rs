@@ -263,6 +263,8 @@ impl Oracle {
         self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            // Generations count from what is seen again.
+            self.births.clear();
             self.said = Said::default();
         }
     }
