@@ -147,9 +147,9 @@ impl Oracle {
 
     /// The data of a generation that serves is the data that it began to serve with.
     fn note_births(&mut self, env: &EnvId, generation: u32, world: &World) -> Result<(), String> {
+        let owner = Owner::Env(env.clone());
         for (id, thing) in &world.things {
-            let data = matches!(id.kind, Kind::Database | Kind::Bucket);
-            if !data || id.owner != Owner::Env(env.clone()) || id.generation != generation {
+            if !matches!(id.kind, Kind::Database | Kind::Bucket) || id.generation != generation || id.owner != owner {
                 continue;
             }
             let first = *self.births.entry(id.clone()).or_insert(thing.born);

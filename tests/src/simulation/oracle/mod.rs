@@ -113,7 +113,11 @@ impl Oracle {
         self.excuse_all(now, world);
         for event in events {
             self.said.hear(now, event, &self.policy);
-            self.told.hear(now, event, &self.flights.iter().map(|(call, f)| (*call, f.action.clone())).collect());
+            let about = match event {
+                Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
+                _ => None,
+            };
+            self.told.hear(now, event, about);
             match event {
                 Event::Returned { call, .. } => drop(self.flights.remove(call)),
                 Event::Listed { seen: Ok(seen), .. } => {
@@ -233,7 +237,8 @@ impl Oracle {
     pub fn judge_memory(&self, shown: &planner::view::View, restored: &planner::view::View) -> Result<(), String> {
         let after: BTreeMap<(&EnvId, Sha), _> =
             commits(restored).map(|commit| ((&commit.env, commit.sha), commit)).collect();
-        for commit in commits(shown) {
+        let open = shown.projects.iter().flat_map(|project| &project.refs).filter(|one| one.open);
+        for commit in open.flat_map(|one| &one.commits) {
             let what = commit.sha.short();
             let Some(after) = after.get(&(&commit.env, commit.sha)) else {
                 return Err(format!("{what} is shown, and not by the rows that were written"));

@@ -47,10 +47,7 @@ impl Oracle {
 
     /// The truth: its web process has answered in some generation.
     pub(super) fn was_ready(&self, world: &World, env: &EnvId) -> bool {
-        world
-            .lives
-            .values()
-            .any(|life| life.healthy_once && life.id.name == "web" && life.id.owner == Owner::Env(env.clone()))
+        world.answered.contains_key(env)
     }
 
     fn has_expired(&self, now: Time, env: &EnvId, project: &ProjectName, sha: &Sha) -> bool {
@@ -111,23 +108,14 @@ impl Oracle {
 
     /// Replaced: a later generation of the environment has been ready, or the later one is of no use to anybody as this one is.
     fn is_replaced(&self, world: &World, env: &EnvId, id: &ResourceId) -> bool {
-        let later_ready = world.lives.values().any(|life| {
-            life.healthy_once
-                && life.id.name == "web"
-                && life.id.owner == Owner::Env(env.clone())
-                && life.id.generation > id.generation
-        });
+        let later_ready =
+            world.answered.get(env).is_some_and(|all| all.last().is_some_and(|last| *last > id.generation));
         let this_ready = self.generation_was_ready(world, env, id.generation);
         later_ready || (!this_ready && self.highest.get(env).is_some_and(|highest| *highest >= id.generation))
     }
 
     pub(super) fn generation_was_ready(&self, world: &World, env: &EnvId, generation: u32) -> bool {
-        world.lives.values().any(|life| {
-            life.healthy_once
-                && life.id.name == "web"
-                && life.id.owner == Owner::Env(env.clone())
-                && life.id.generation == generation
-        })
+        world.answered.get(env).is_some_and(|all| all.contains(&generation))
     }
 
     fn may_go_cold(&self, id: &ResourceId) -> bool {
