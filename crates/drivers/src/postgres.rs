@@ -1,1 +1,390 @@
-//! postgres
+//! PostgreSQL: a database and a role of its own for each generation of an environment, and the server that holds them.
+//!
+//! An environment's role has the name of its database and owns it; all that was in the baseline belongs to
+//! `pg_database_owner`, so it is the role's own without a pass over it. Nobody else may connect to it, and Sidestage
+//! itself never does: what a superuser runs in there, its tenant could have written.
+
+mod installed;
+mod registry;
+mod server;
+mod settings;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use planner::identity::{EnvId, InstanceKey};
+use planner::names;
+use planner::resource::{Backend, Failure, Kind, Observed, Owner, Resource, ResourceId, Run};
+use planner::spec::{Origin, Spec};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::{Driver, Listing, Log, Scope};
+
+pub use server::{Server, ServerError, destroy_at};
+pub use settings::ServerSettings;
+
+/// The baseline that always exists: empty.
+const DEFAULT: &str = "default@1";
+
+/// Copies made at once. Each forces the others' pages out, so more of them together are no faster.
+const CLONES: usize = 2;
+
+/// What one environment may take of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Connections at once.
+    pub connections: u32,
+    /// Megabytes of temporary files.
+    pub temporary: u32,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Allowance { connections: 20, temporary: 1024 }
+    }
+}
+
+/// The databases of one instance on one server.
+#[derive(Debug)]
+pub struct Postgres {
+    key: InstanceKey,
+    allowance: Allowance,
+    /// To the database `postgres`, of which all other options are made.
+    server: PgConnectOptions,
+    pool: PgPool,
+    clones: Semaphore,
+    /// Whether registry and empty baseline are known to be there.
+    prepared: Mutex<bool>,
+}
+
+impl Postgres {
+    /// The databases of the instance with this key on the managed server. Connects when first used; within a tokio runtime.
+    #[must_use]
+    pub fn new(server: &Server, key: InstanceKey, allowance: Allowance) -> Postgres {
+        let options = server.admin("postgres");
+        let pool = PgPoolOptions::new()
+            .max_connections(10)
+            .idle_timeout(Duration::from_secs(60))
+            .acquire_timeout(Duration::from_secs(10))
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("SELECT pg_advisory_unlock_all()").execute(connection).await?;
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options.clone().database(&registry::database(&key)));
+        let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
+        Postgres { key, allowance, server: options, pool, clones, prepared }
+    }
+
+    /// Removes every database of this instance, its baselines and its registry: nothing of it is left on the server.
+    ///
+    /// # Errors
+    /// When the server does not answer, or somebody is using a database.
+    pub async fn clear(&self) -> Result<(), Failure> {
+        for id in self.inventory(&Scope::All).await?.keys() {
+            self.remove(id).await?;
+        }
+        let baselines: Vec<String> = {
+            let mut registry = self.registry().await?;
+            sqlx::query_scalar("SELECT database FROM baselines").fetch_all(&mut *registry).await.map_err(failure)?
+        };
+        *self.prepared.lock().await = false;
+        let mut connection = self.server.connect().await.map_err(failure)?;
+        for database in baselines.iter().chain([&registry::database(&self.key)]) {
+            drop_database(&mut connection, database).await.map_err(failure)?;
+        }
+        connection.close().await.map_err(failure)
+    }
+
+    /// A connection to the registry, which is made on first use along with the empty baseline.
+    async fn registry(&self) -> Result<PoolConnection<sqlx::Postgres>, Failure> {
+        let mut prepared = self.prepared.lock().await;
+        if !*prepared {
+            self.prepare().await.map_err(failure)?;
+            *prepared = true;
+        }
+        drop(prepared);
+        match self.pool.acquire().await {
+            Err(error) if code(&error).as_deref() == Some("3D000") => {
+                *self.prepared.lock().await = false;
+                Err(Failure::transient("the registry's database is gone from PostgreSQL; making it anew"))
+            }
+            other => other.map_err(failure),
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), sqlx::Error> {
+        let own = registry::database(&self.key);
+        let mut connection = self.server.connect().await?;
+        // Instances share what follows, and PostgreSQL does not like two at it.
+        registry::lock(&mut connection, "sidestage").await?;
+        // Neither is anybody's but the server's; both would let every role in and give it room.
+        run(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
+        if !exists(&mut connection, &own).await? {
+            run(&mut connection, format!("CREATE DATABASE \"{own}\" TEMPLATE template0")).await?;
+        }
+        run(&mut connection, format!("REVOKE ALL ON DATABASE \"{own}\" FROM PUBLIC")).await?;
+        let mut registry = self.server.clone().database(&own).connect().await?;
+        run(&mut registry, registry::TABLES).await?;
+        self.seal_default(&mut registry).await?;
+        registry.close().await?;
+        connection.close().await
+    }
+
+    /// The empty baseline. Its row is written last, so one without a row is half made.
+    async fn seal_default(&self, registry: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let database = registry::template(&self.key, "default", 1);
+        let sealed: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM baselines WHERE version = $1)")
+            .bind(DEFAULT)
+            .fetch_one(&mut *registry)
+            .await?;
+        if sealed && exists(registry, &database).await? {
+            return Ok(());
+        }
+        drop_database(registry, &database).await?;
+        run(registry, format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'")).await?;
+        run(registry, format!("REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC")).await?;
+        let mut inside = self.server.clone().database(&database).connect().await?;
+        run(&mut inside, "ALTER SCHEMA public OWNER TO pg_database_owner").await?;
+        inside.close().await?;
+        // Nobody may be connected to what is copied.
+        run(registry, format!("ALTER DATABASE \"{database}\" IS_TEMPLATE true ALLOW_CONNECTIONS false")).await?;
+        sqlx::query("INSERT INTO baselines (version, database) VALUES ($1, $2) ON CONFLICT (version) DO NOTHING")
+            .bind(DEFAULT)
+            .bind(&database)
+            .execute(registry)
+            .await?;
+        Ok(())
+    }
+
+    /// The name of a database that this driver would make, with what it derives from; none for other resources.
+    fn place(id: &ResourceId) -> Option<(&EnvId, u32, String)> {
+        match &id.owner {
+            Owner::Env(env) if *id == database_id(env, id.generation) => {
+                Some((env, id.generation, names::database(env, id.generation)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes role and database. Each step finds what an earlier attempt has left.
+    async fn make(
+        &self,
+        registry: &mut PgConnection,
+        place: &Place<'_>,
+        template: &str,
+        there: bool,
+    ) -> Result<(), sqlx::Error> {
+        let name = &place.name;
+        let password = names::database_password(&self.key, place.env, place.generation);
+        let Allowance { connections, temporary } = self.allowance;
+        let role_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+            .bind(name)
+            .fetch_one(&mut *registry)
+            .await?;
+        let verb = if role_there { "ALTER" } else { "CREATE" };
+        // Names and passwords are base32 of ours, so they need no escaping. Utility statements take no parameters.
+        run(
+            registry,
+            format!(
+                "{verb} ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT \
+                 CONNECTION LIMIT {connections} PASSWORD '{password}';
+                 ALTER ROLE \"{name}\" SET temp_file_limit = '{temporary}MB';
+                 ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';"
+            ),
+        )
+        .await?;
+        if !there {
+            // Closed while it is made: until the next statement everybody might connect. The server copies small
+            // databases fastest through its log.
+            run(
+                registry,
+                format!(
+                    "CREATE DATABASE \"{name}\" TEMPLATE \"{template}\" OWNER \"{name}\" ALLOW_CONNECTIONS false{}",
+                    if server_version(registry) >= 150_000 { " STRATEGY wal_log" } else { "" }
+                ),
+            )
+            .await?;
+        }
+        // One transaction: it opens and is complete, or neither.
+        run(
+            registry,
+            format!(
+                "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC;
+                 ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true;
+                 UPDATE databases SET complete = true WHERE name = '{name}';"
+            ),
+        )
+        .await
+    }
+}
+
+/// One database to be made.
+struct Place<'a> {
+    env: &'a EnvId,
+    generation: u32,
+    name: String,
+}
+
+#[async_trait]
+impl Driver for Postgres {
+    async fn inventory(&self, scope: &Scope) -> Result<Listing, Failure> {
+        let env = match scope {
+            Scope::All => None,
+            Scope::Owner(Owner::Env(env)) => Some(env),
+            Scope::Owner(_) => return Ok(Listing::new()),
+        };
+        let mut registry = self.registry().await?;
+        let entries = registry::list(&mut registry, env).await.map_err(failure)?;
+        Ok(entries.into_iter().map(|e| (database_id(&e.env, e.generation), e.observed)).collect())
+    }
+
+    async fn ensure(&self, resource: &Resource, _: &Listing, log: &Log) -> Result<Observed, Failure> {
+        let (Some((env, generation, name)), Spec::Database { of, baseline }) =
+            (Postgres::place(&resource.id), &resource.spec)
+        else {
+            return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
+        };
+        let place = Place { env, generation, name };
+        // Before a connection is taken: whoever waits here must not keep listings from theirs.
+        let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
+        let mut registry = self.registry().await?;
+        registry::lock(&mut registry, &place.name).await.map_err(failure)?;
+        let wanted = (resource, of, baseline.as_str());
+        self.ensure_held(&mut registry, &place, wanted, log).await
+    }
+
+    async fn rest(&self, _: &ResourceId, _: Run) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ResourceId) -> Result<(), Failure> {
+        let Some((_, _, name)) = Postgres::place(id) else { return Ok(()) };
+        let mut registry = self.registry().await?;
+        registry::lock(&mut registry, &name).await.map_err(failure)?;
+        if registry::find(&mut registry, &name).await.map_err(failure)?.is_none() {
+            return Ok(());
+        }
+        remove_held(&mut registry, &name).await.map_err(failure)
+    }
+}
+
+impl Postgres {
+    /// `ensure`, with the name held.
+    async fn ensure_held(
+        &self,
+        registry: &mut PgConnection,
+        place: &Place<'_>,
+        (resource, of, baseline): (&Resource, &Origin, &str),
+        log: &Log,
+    ) -> Result<Observed, Failure> {
+        let found = registry::find(registry, &place.name).await.map_err(failure)?;
+        if let Some(entry) = &found
+            && entry.observed.phase == planner::resource::Phase::Whole
+        {
+            return Ok(entry.observed.clone());
+        }
+        if found.is_none() && exists(registry, &place.name).await.map_err(failure)? {
+            // Not in our registry: somebody else's, whatever it is called.
+            return Err(Failure::permanent(format!(
+                "a database {} is there that Sidestage has not made: rename or drop it",
+                place.name
+            )));
+        }
+        let template: Option<String> = sqlx::query_scalar("SELECT database FROM baselines WHERE version = $1")
+            .bind(baseline)
+            .fetch_optional(&mut *registry)
+            .await
+            .map_err(failure)?;
+        let Some(template) = template else {
+            return Err(Failure::permanent(format!("there is no baseline {baseline} in PostgreSQL")));
+        };
+        let same = |e: &registry::Entry| {
+            e.observed.outputs.baseline.as_deref() == Some(baseline) && e.observed.fingerprint == resource.fingerprint
+        };
+        // A copy that is listed is complete; only of what it was made is to be asked.
+        let mut there = found.as_ref().is_some_and(|e| e.there);
+        if there && !found.as_ref().is_some_and(same) {
+            drop_database(registry, &place.name).await.map_err(failure)?;
+            there = false;
+        }
+        log.line(&format!("database {} from baseline {baseline}", place.name));
+        registry::begin(registry, place.env, place.generation, of, &resource.fingerprint, baseline)
+            .await
+            .map_err(failure)?;
+        self.make(registry, place, &template, there).await.map_err(failure)?;
+        let made = registry::find(registry, &place.name).await.map_err(failure)?;
+        made.map(|entry| entry.observed)
+            .ok_or_else(|| Failure::transient(format!("database {} vanished while it was made", place.name)))
+    }
+}
+
+async fn remove_held(registry: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE databases SET complete = false WHERE name = $1").bind(name).execute(&mut *registry).await?;
+    drop_database(registry, name).await?;
+    run(registry, format!("DROP ROLE IF EXISTS \"{name}\"")).await?;
+    sqlx::query("DELETE FROM databases WHERE name = $1").bind(name).execute(registry).await?;
+    Ok(())
+}
+
+/// Drops a database with all who are in it. Its owner may have called it a template, which would protect it.
+async fn drop_database(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    if exists(connection, name).await? {
+        run(connection, format!("ALTER DATABASE \"{name}\" IS_TEMPLATE false ALLOW_CONNECTIONS false")).await?;
+        run(connection, format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await?;
+    }
+    Ok(())
+}
+
+async fn exists(connection: &mut PgConnection, database: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(database)
+        .fetch_one(connection)
+        .await
+}
+
+/// Statements of ours, several of them as one transaction.
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await?;
+    Ok(())
+}
+
+fn server_version(connection: &PgConnection) -> u32 {
+    connection.server_version_num().unwrap_or(0)
+}
+
+/// The resource behind a row.
+fn database_id(env: &EnvId, generation: u32) -> ResourceId {
+    ResourceId {
+        backend: Backend::Postgres,
+        owner: Owner::Env(env.clone()),
+        generation,
+        kind: Kind::Database,
+        name: "main".to_owned(),
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}
+
+/// One line for people. A server that is away comes back; a statement that it does not understand stays wrong.
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn failure(error: sqlx::Error) -> Failure {
+    let text = match &error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) => {
+            format!("PostgreSQL does not answer: {error}")
+        }
+        sqlx::Error::Database(said) => format!("PostgreSQL: {}", said.message()),
+        _ => format!("PostgreSQL: {error}"),
+    };
+    let text = text.replace('\n', " ");
+    match code(&error) {
+        Some(code) if code.starts_with("42") => Failure::permanent(text),
+        _ => Failure::transient(text),
+    }
+}

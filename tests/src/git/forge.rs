@@ -202,6 +202,18 @@ async fn a_repository_that_vanishes_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_repository_that_we_cannot_understand_is_not_one_without_refs() {
+    let repo = Repo { folder: tempfile::tempdir().unwrap() };
+    std::fs::create_dir(repo.path()).unwrap();
+    repo.git(&["init", "--quiet", "--bare", "--object-format=sha256"], b"");
+    let tree = repo.git(&["write-tree"], b"");
+    let commit = repo.git(&["commit-tree", &tree, "-m", "x"], b"");
+    repo.git(&["update-ref", "refs/heads/feature", &commit], b"");
+    let text = transient(repo.forge().heads().await);
+    assert!(text.contains("it names commits by SHA-256, which is not supported"), "{text}");
+}
+
+#[tokio::test]
 async fn a_repository_of_somebody_else_is_read() {
     let (repo, _, feature, _) = shop();
     // Git refuses other people's repositories unless they are named as safe. Only root can give files away.
@@ -257,10 +269,12 @@ async fn no_hook_runs_and_what_a_killed_fetch_left_does_not_matter() {
         std::fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
         std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
+    let half_a_pack = repo.mirror().join("objects/pack/tmp_pack_x");
+    std::fs::write(&half_a_pack, b"").unwrap();
     std::fs::write(repo.mirror().join("shallow.lock"), b"").unwrap();
     std::fs::write(repo.mirror().join(format!("refs/sidestage/{feature}.lock")), b"").unwrap();
     repo.forge().read(&feature).await.unwrap();
-    assert!(!marker.exists());
+    assert!(!marker.exists() && !half_a_pack.exists());
 }
 
 #[tokio::test]
