@@ -16,7 +16,11 @@ use super::fake::Fake;
 
 /// The most that anything here may take.
 pub(crate) async fn bounded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 s")
+    bounded_by(Duration::from_secs(20), future).await
+}
+
+async fn bounded_by<T>(longest: Duration, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(longest, future).await.unwrap_or_else(|_| panic!("not done within {longest:?}"))
 }
 
 /// A running console.
@@ -50,7 +54,7 @@ impl Console {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        bounded_by(Duration::from_secs(600), stream.read_to_string(&mut answer)).await.unwrap();
         answer
     }
 

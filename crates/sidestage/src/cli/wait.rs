@@ -52,7 +52,8 @@ impl Goal {
             // The older generation serves until the newer one is ready, and goes on if that one fails.
             Goal::Anew => (
                 up && newer && commit.next.is_none(),
-                commit.next == Some(State::Failed) || over && (newer || commit.state != State::Failed),
+                matches!(commit.next, Some(State::Failed | State::Blocked))
+                    || over && (newer || commit.state != State::Failed),
             ),
             Goal::Asleep => (commit.state == State::Asleep, over),
             Goal::Gone => (
@@ -202,7 +203,7 @@ impl Progress {
 fn told(commit: &CommitView) -> String {
     let state = match commit.next {
         // The older generation goes on.
-        Some(State::Failed) => format!("{} as before", commit.state.as_str()),
+        Some(State::Failed | State::Blocked) => format!("{} as before", commit.state.as_str()),
         Some(next) => format!("{}, next {}", commit.state.as_str(), next.as_str()),
         None => commit.state.as_str().to_owned(),
     };
