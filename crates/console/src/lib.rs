@@ -1,11 +1,28 @@
 //! Serves people: pages and JSON API over the view that it was last given.
+//!
+//! `app` puts the routes together, `guard` stands before them (hosts, origins, sign-in), `api` is `/api/v1`, `pages` are
+//! the pages, `acts` what can be done in which state, `links` and `sessions` the sign-in, `text` makes foreign text inert.
+//! Nothing is decided here: what people ask for goes through [`Ask`] to the loop, and what they see is its [`View`].
+
+mod acts;
+mod api;
+mod app;
+mod guard;
+mod links;
+mod pages;
+mod secret;
+mod sessions;
+pub mod text;
 
 use std::sync::Arc;
 
 use planner::command::{Actor, Command};
 use planner::identity::{EnvId, Time};
 use planner::view::View;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub use links::Links;
 
 /// The doors between the console and the loop.
 #[derive(Debug, Clone)]
@@ -21,7 +38,7 @@ pub struct Doors {
 /// One request to the loop, with the way back. An `Err` is one line for the person.
 #[derive(Debug)]
 pub enum Ask {
-    /// Do something; answered when it is decided and stored, not when it is done.
+    /// Do something; answered when it is decided and stored and the view that shows it is published, not when it is done.
     Command(Actor, Command, oneshot::Sender<Result<String, String>>),
     /// The log of one container, job or `build` of an environment, as chunks of text. Ends at its present end unless `follow`.
     Logs {
@@ -38,4 +55,47 @@ pub enum Ask {
     Plan(oneshot::Sender<Vec<String>>),
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// What the console knows about itself. The same value goes to [`serve`] and to [`serve_local`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where people reach it: scheme, host and port, without a path, such as `http://localhost:8081`. Other hosts are refused.
+    pub url: String,
+    /// The instance's name; its first 8 characters name the cookie, since cookies ignore ports.
+    pub instance: String,
+    /// Sidestage's version.
+    pub version: &'static str,
+    /// Links to sign in by.
+    pub links: Links,
+}
+
+/// Why the console does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL in the settings does not name scheme and host.
+    #[error("the console's url {0:?} must be http:// or https:// with a host and no path")]
+    Url(String),
+}
+
+/// Serves people who sign in, until `shutdown` is done; streams are ended then.
+///
+/// # Errors
+/// A URL that names no host.
+pub async fn serve<F>(listener: TcpListener, settings: Settings, doors: Doors, shutdown: F) -> Result<(), Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    app::serve(listener, app::Door::People, settings, doors, shutdown).await
+}
+
+/// Serves the local socket: the API without sign-in, as admin. Whoever may open the socket is let in, so its folder guards it.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_local<F>(listener: UnixListener, settings: Settings, doors: Doors, shutdown: F) -> Result<(), Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    app::serve(listener, app::Door::Local, settings, doors, shutdown).await
 }

@@ -66,9 +66,9 @@ impl Postgres {
     pub fn new(server: &Server, key: InstanceKey, allowance: Allowance) -> Postgres {
         let options = server.admin("postgres");
         let pool = PgPoolOptions::new()
-            .max_connections(6)
+            .max_connections(10)
             .idle_timeout(Duration::from_secs(60))
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(Duration::from_secs(10))
             .after_release(|connection, _| {
                 Box::pin(async move {
                     sqlx::query("SELECT pg_advisory_unlock_all()").execute(connection).await?;
@@ -120,7 +120,8 @@ impl Postgres {
     async fn prepare(&self) -> Result<(), sqlx::Error> {
         let own = registry::database(&self.key);
         let mut connection = self.server.connect().await?;
-        registry::lock(&mut connection, &own).await?;
+        // Instances share what follows, and PostgreSQL does not like two at it.
+        registry::lock(&mut connection, "sidestage").await?;
         // Neither is anybody's but the server's; both would let every role in and give it room.
         run(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
         if !exists(&mut connection, &own).await? {
@@ -249,6 +250,8 @@ impl Driver for Postgres {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
         };
         let place = Place { env, generation, name };
+        // Before a connection is taken: whoever waits here must not keep listings from theirs.
+        let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
         let mut registry = self.registry().await?;
         registry::lock(&mut registry, &place.name).await.map_err(failure)?;
         let wanted = (resource, of, baseline.as_str());
@@ -300,7 +303,6 @@ impl Postgres {
         let Some(template) = template else {
             return Err(Failure::permanent(format!("there is no baseline {baseline} in PostgreSQL")));
         };
-        let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
         let same = |e: &registry::Entry| {
             e.observed.outputs.baseline.as_deref() == Some(baseline) && e.observed.fingerprint == resource.fingerprint
         };

@@ -1,39 +1,37 @@
 //! Serves visitors: proxy and DNS for the tables it was last given. Knows nothing of Docker or GitHub.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `proxy` | the listener and what becomes of a request: which host, which door |
+//! | `authority`, `request` | the one authority of a request, and what is refused before anything else |
+//! | `headers` | what is stripped, overwritten and added, both ways |
+//! | `environment` | through an open door, held at one that is being opened, or a page |
+//! | `objects` | requests to the object store |
+//! | `forward`, `pool`, `body`, `tunnel` | to an upstream and back: connections, streams, upgrades |
+//! | `doorbell` | waking: one knock for many waiting requests |
+//! | `pages` | the pages of ours, in HTML and JSON |
+//! | `places` | how many connections there may be |
+//! | `visits` | who was here when, and what is still open |
+//! | `dns` | the authority for the zone |
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+mod authority;
+mod body;
+pub mod dns;
+mod doorbell;
+mod doors;
+mod environment;
+mod forward;
+mod headers;
+mod objects;
+mod pages;
+mod patience;
+mod places;
+mod pool;
+pub mod proxy;
+mod request;
+mod tunnel;
+mod visits;
 
-use planner::identity::{EnvId, Time};
-use planner::tables::Tables;
-use tokio::sync::{mpsc, watch};
-
-/// The doors between the edge and the loop.
-#[derive(Debug, Clone)]
-pub struct Doors {
-    /// The tables to serve, swapped as a whole.
-    pub tables: watch::Receiver<Arc<Tables>>,
-    /// Somebody waits for this environment to wake. Full means that enough is waiting already.
-    pub knock: mpsc::Sender<EnvId>,
-    /// Where visits are counted.
-    pub visits: Arc<Visits>,
-    /// The object store's listener on loopback.
-    pub objects: SocketAddr,
-}
-
-/// Last requests and open streams by environment; the loop takes a snapshot every 10 s.
-#[derive(Debug, Default)]
-pub struct Visits {
-    seen: Mutex<BTreeMap<EnvId, (Time, usize)>>,
-}
-
-impl Visits {
-    /// What was visited since the last snapshot: the last request's time, or `now` while a request or stream is open.
-    pub fn snapshot(&self, now: Time) -> Vec<(EnvId, Time)> {
-        let Ok(mut seen) = self.seen.lock() else { return Vec::new() };
-        let snapshot =
-            seen.iter().map(|(env, (last, open))| (env.clone(), if *open > 0 { now } else { *last })).collect();
-        seen.retain(|_, (_, open)| *open > 0);
-        snapshot
-    }
-}
+pub use doors::Doors;
+pub use patience::Patience;
+pub use visits::{Visit, Visits};

@@ -1,6 +1,6 @@
 //! What comes into the core and what leaves it: the doors of [`crate::core::Core::step`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,8 @@ pub struct Step {
     pub cancel: Vec<CallId>,
     /// Commits to read.
     pub read: Vec<(ProjectName, Sha)>,
+    /// Backends to list again as soon as may be: what a call did there is not known, or what it removed may linger.
+    pub look: BTreeSet<Backend>,
     /// Answers to people: a line of success or of refusal.
     pub replies: Vec<(RequestId, Result<String, String>)>,
     /// When to step again if nothing happens before.

@@ -3,7 +3,42 @@
 use std::collections::BTreeMap;
 
 use crate::identity::{EnvId, InstanceKey};
+use crate::interpolate::{Piece, Random, fill, pieces};
+use crate::manifest::{Link, Manifest};
+use crate::names;
 use crate::spec::Container;
+
+/// Names that every process of an application gets.
+pub const GENERAL: [&str; 9] = [
+    "PORT",
+    "STAGING",
+    "STAGING_URL",
+    "STAGING_HOST",
+    "STAGING_ALIAS_URL",
+    "STAGING_DOMAIN",
+    "STAGING_SHA",
+    "STAGING_PR",
+    "STAGING_BRANCH",
+];
+/// Names that come with a database.
+pub const DATABASE: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+/// Names that come with a bucket.
+pub const OBJECTS: [&str; 7] = [
+    "S3_BUCKET",
+    "S3_PREFIX",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+];
+/// Names that are promised and not there yet.
+pub const LATER: [&str; 2] = ["SMTP_HOST", "SMTP_PORT"];
+
+/// The host by which containers know the database server.
+pub const DATABASE_HOST: &str = "data.internal";
+/// The region that clients of the object store are told. With us-east-1 some presign in the old version 2.
+pub const REGION: &str = "staging";
 
 /// What the driver knows at creation and no spec holds: where services are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +52,11 @@ pub struct Endpoints {
 }
 
 /// Environment and arguments of one container, with passwords in them: for the engine's eyes only.
+pub type Resolved = (BTreeMap<String, String>, Option<Vec<String>>);
+
+/// Fills in what one container gets.
+///
+/// Later wins: injected, `[env]`. A companion's templates see the same values, and it gets its own `env` and nothing else.
 ///
 /// # Errors
 /// One line naming the variable that cannot be filled.
@@ -26,7 +66,66 @@ pub fn resolve(
     generation: u32,
     container: &Container,
     endpoints: &Endpoints,
-) -> Result<(BTreeMap<String, String>, Option<Vec<String>>), String> {
-    let _ = (key, env, generation, endpoints);
-    Ok((container.env.clone(), container.command.clone()))
+) -> Result<Resolved, String> {
+    let mut values = container.injected.clone();
+    if container.database {
+        values.extend(database(key, env, generation, endpoints));
+    }
+    if container.bucket {
+        values.extend(bucket(key, env, generation, endpoints));
+    }
+    let filled = |variable: &str, template: &str| {
+        let random = Random { key, env, variable };
+        fill(template, &values, Some(random)).map_err(|error| format!("{variable} cannot be filled: {error}"))
+    };
+    let own = container.env.iter().map(|(name, template)| Ok((name.clone(), filled(name, template)?)));
+    let own = own.collect::<Result<Vec<_>, String>>()?;
+    let command = container.command.as_ref().map(|words| {
+        // No variable can be called so: a random part of a command is fixed by its place.
+        words.iter().enumerate().map(|(at, word)| filled(&format!("command[{at}]"), word)).collect()
+    });
+    let command = command.transpose()?;
+    let mut variables = if container.companion { BTreeMap::new() } else { values };
+    variables.extend(own);
+    Ok((variables, command))
+}
+
+fn database(key: &InstanceKey, env: &EnvId, generation: u32, endpoints: &Endpoints) -> [(String, String); 6] {
+    let name = names::database(env, generation);
+    let password = names::database_password(key, env, generation);
+    let port = endpoints.database_port.to_string();
+    let url = format!("postgresql://{name}:{password}@{DATABASE_HOST}:{port}/{name}");
+    let values = [url, DATABASE_HOST.to_owned(), port, name.clone(), password, name];
+    named(DATABASE, values)
+}
+
+fn bucket(key: &InstanceKey, env: &EnvId, generation: u32, endpoints: &Endpoints) -> [(String, String); 7] {
+    let (id, secret) = names::bucket_keys(key, env, generation);
+    let (bucket, region) = (names::bucket(env), REGION.to_owned());
+    // The prefix is empty: the bucket is the environment's own.
+    named(OBJECTS, [bucket, String::new(), endpoints.objects.clone(), id, secret, region.clone(), region])
+}
+
+fn named<const N: usize>(names: [&str; N], values: [String; N]) -> [(String, String); N] {
+    let mut values = values.into_iter();
+    names.map(|name| (name.to_owned(), values.next().unwrap_or_default()))
+}
+
+/// Whether one of these templates names a variable of the list, such as [`DATABASE`]: what a companion depends on.
+pub fn uses<'a>(mut templates: impl Iterator<Item = &'a String>, names: &[&str]) -> bool {
+    templates.any(|template| {
+        pieces(template)
+            .is_ok_and(|pieces| pieces.iter().any(|piece| matches!(piece, Piece::Name(name) if names.contains(name))))
+    })
+}
+
+/// The note of a link as people may read it: entries of `[env]` made of random parts only, by the manifest's rules.
+#[must_use]
+pub fn note(key: &InstanceKey, env: &EnvId, manifest: &Manifest, link: &Link) -> Option<String> {
+    let template = link.note.as_ref()?;
+    let nothing = BTreeMap::new();
+    let shown = manifest.env.iter().filter_map(|(variable, template)| {
+        Some((variable.clone(), fill(template, &nothing, Some(Random { key, env, variable })).ok()?))
+    });
+    fill(template, &shown.collect(), None).ok()
 }

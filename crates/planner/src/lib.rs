@@ -3,17 +3,32 @@
 //! No async, no I/O, no clock, no randomness: time, policy and the instance key are arguments.
 //! `Core::step` is the whole product as one value; everything else in this crate is what it is made of.
 
+mod ask;
+pub mod blueprint;
 pub mod command;
 pub mod core;
+pub mod decide;
+pub mod desired;
 pub mod event;
 pub mod facts;
+pub mod fingerprint;
+mod heads;
+pub mod hosts;
 pub mod identity;
 pub mod injected;
 pub mod interpolate;
+pub mod ledger;
 pub mod manifest;
 pub mod names;
+pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod resource;
+pub mod routes;
+pub mod sleep;
 pub mod spec;
+pub mod standing;
 pub mod tables;
+pub mod units;
 pub mod view;
+pub mod zone;

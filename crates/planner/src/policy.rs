@@ -26,6 +26,20 @@ pub struct Policy {
     pub addresses: Vec<std::net::IpAddr>,
 }
 
+impl Policy {
+    /// As in a Host header: with the port unless it is the scheme's own.
+    #[must_use]
+    pub fn authority(&self, host: &str) -> String {
+        self.port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The address of a host in full, as visitors type it.
+    #[must_use]
+    pub fn url(&self, host: &str) -> String {
+        format!("{}://{}", self.scheme, self.authority(host))
+    }
+}
+
 /// When commits of a project are staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

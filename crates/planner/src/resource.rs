@@ -194,6 +194,24 @@ pub struct Inventory {
     pub seen: BTreeMap<ResourceId, Observed>,
 }
 
+impl Inventory {
+    /// Everything seen of one owner.
+    pub fn of<'a>(&'a self, owner: &Owner) -> impl Iterator<Item = (&'a ResourceId, &'a Observed)> + use<'a> {
+        let first = |backend| ResourceId {
+            backend,
+            owner: owner.clone(),
+            generation: 0,
+            kind: Kind::Network,
+            name: String::new(),
+        };
+        let from = [Backend::Engine, Backend::Postgres, Backend::Objects].map(first);
+        from.into_iter().flat_map(move |first| {
+            let ours = (first.backend, first.owner.clone());
+            self.seen.range(first..).take_while(move |(id, _)| id.backend == ours.0 && id.owner == ours.1)
+        })
+    }
+}
+
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {

@@ -13,6 +13,9 @@ use crate::view::State;
 pub struct Tables {
     /// By host name, lower case, no port. The bare domain is in it too, as [`Route::Objects`].
     pub routes: BTreeMap<String, Route>,
+    /// Which environment a caller on the inside is, by its container's address. The inner edge answers an environment
+    /// its own hosts and its own bucket; an address that is not here gets nothing.
+    pub inside: BTreeMap<IpAddr, EnvId>,
     /// What the DNS answers.
     pub zone: Zone,
 }

@@ -1,1 +1,26 @@
-//! sidestage
+//! Remembers and runs: configuration, store, executing the core, command line, wiring.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `config`, `state_dir`, `store`, `clock` | what the operator decided, and what this instance remembers |
+//! | `controller` | the loop that steps the core and does what it says |
+//! | `calls`, `listings`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
+//! | `instance`, `bind`, `teardown` | wiring, listeners, and taking everything away again |
+//! | `notify` | the socket for hooks |
+//! | `cli`, `demo` | the command line, and the demo with its story |
+
+mod bind;
+mod calls;
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod controller;
+pub mod demo;
+pub mod instance;
+mod listings;
+mod logs;
+pub mod notify;
+pub mod state_dir;
+pub mod store;
+mod teardown;
+mod watch;

@@ -317,7 +317,9 @@ impl Server {
         let output = self
             .command("initdb")
             .args(["--username", ADMIN, "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"])
-            .args(["--auth-local=peer", "--auth-host=scram-sha-256", "--pgdata"])
+            .args(["--auth-local=peer", "--auth-host=scram-sha-256"])
+            .args((!self.settings.durable).then_some("--no-sync"))
+            .arg("--pgdata")
             .arg(&half)
             .output()
             .await

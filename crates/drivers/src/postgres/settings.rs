@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// Connections of all environments together: those awake or dozing, times the limit of each.
     pub max_connections: u32,
+    /// Whether commits wait for the disk. False loses the data when the machine loses power: for demo and tests.
+    pub durable: bool,
 }
 
 impl ServerSettings {
@@ -29,7 +31,7 @@ impl ServerSettings {
     #[must_use]
     pub fn new(home: PathBuf, address: IpAddr) -> ServerSettings {
         let user = "postgres".to_owned();
-        ServerSettings { home, bin_dir: None, user, address, port: 5432, max_connections: 200 }
+        ServerSettings { home, bin_dir: None, user, address, port: 5432, max_connections: 200, durable: true }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -60,7 +62,7 @@ impl ServerSettings {
     fn server_file(&self) -> String {
         let file = |name: &str| quoted_path(&self.home.join(name));
         // Connections that Sidestage keeps for itself, however many the environments take.
-        let reserved = 8;
+        let reserved = 16;
         format!(
             "\
 # Written by Sidestage at every start.
@@ -86,6 +88,9 @@ wal_level = minimal
 max_wal_senders = 0
 max_prepared_transactions = 0
 max_wal_size = '512MB'
+fsync = {durable}
+full_page_writes = {durable}
+synchronous_commit = {durable}
 # Many small databases, few cores.
 max_parallel_workers_per_gather = 0
 jit = off
@@ -96,6 +101,7 @@ jit = off
             address = self.address,
             port = self.port,
             socket = quoted_path(&self.socket()),
+            durable = if self.durable { "on" } else { "off" },
             connections = self.max_connections.saturating_add(reserved),
         )
     }

@@ -1,4 +1,4 @@
-//! What people and forges said, and what was decided once and must not be forgotten. Rows of the store.
+//! A row as the store keeps it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,191 @@
+//! `/api/v1`: the view and everything that can be asked for, as JSON; logs as text, changes as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures_util::{Stream, StreamExt};
+use http::{StatusCode, header};
+use planner::command::Command;
+use planner::identity::{EnvId, ProjectName, Sha};
+use planner::view::{CommitView, ProjectView, View};
+use serde_json::{Value, json};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+
+use crate::Ask;
+use crate::app::{App, Door, Silent};
+use crate::sessions::SignedIn;
+use crate::text::LogCleaner;
+
+type Answer = Result<Json<Value>, Problem>;
+type Shared = State<Arc<App>>;
+
+/// An error as the API gives it: a status and one line that says what to do.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) line: String,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, line: impl Into<String>) -> Self {
+        Problem { status, line: line.into() }
+    }
+
+    fn not_found(line: impl Into<String>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, line)
+    }
+
+    /// The loop said no.
+    pub(crate) fn refused(line: String) -> Self {
+        Problem::new(StatusCode::CONFLICT, line)
+    }
+}
+
+impl From<Silent> for Problem {
+    fn from(silent: Silent) -> Self {
+        let status = match silent {
+            Silent::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Silent::Busy => StatusCode::GATEWAY_TIMEOUT,
+        };
+        Problem::new(status, silent.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.line }))).into_response()
+    }
+}
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/view", get(view))
+        .route("/projects/{name}", get(project))
+        .route("/environments/{project}/{sha}", get(environment))
+        .route("/commands", post(command))
+        .route("/logs/{env}/{name}", get(logs))
+        .route("/plan", get(plan))
+        .route("/look/{project}", post(look))
+        .route("/events", get(events))
+        .route("/version", get(version))
+        .route("/login-link", post(login_link))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+pub(crate) async fn unknown() -> Problem {
+    Problem::not_found("no such resource: see GET /api/v1/view for what there is")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource does not take that method: GET reads, POST changes")
+}
+
+async fn view(State(app): Shared) -> Json<Arc<View>> {
+    Json(app.view())
+}
+
+async fn project(State(app): Shared, Path(name): Path<String>) -> Result<Json<ProjectView>, Problem> {
+    Ok(Json(find_project(&app.view(), &name)?.clone()))
+}
+
+async fn environment(
+    State(app): Shared,
+    Path((project, sha)): Path<(String, String)>,
+) -> Result<Json<CommitView>, Problem> {
+    let view = app.view();
+    let project = find_project(&view, &project)?;
+    let sha: Sha = sha.parse().map_err(|invalid| Problem::new(StatusCode::BAD_REQUEST, format!("{invalid}")))?;
+    let commit = find_commit(project, &sha)
+        .ok_or_else(|| Problem::not_found(format!("{} knows no commit {sha}: push it, or look again", project.name)))?;
+    Ok(Json(commit.clone()))
+}
+
+pub(crate) fn find_project<'v>(view: &'v View, name: &str) -> Result<&'v ProjectView, Problem> {
+    view.projects.iter().find(|project| project.name.as_str() == name).ok_or_else(|| {
+        let names: Vec<_> = view.projects.iter().map(|project| project.name.as_str()).collect();
+        Problem::not_found(format!("no project of that name; there are: {}", names.join(", ")))
+    })
+}
+
+pub(crate) fn find_commit<'v>(project: &'v ProjectView, sha: &Sha) -> Option<&'v CommitView> {
+    project.refs.iter().flat_map(|of| &of.commits).find(|commit| commit.sha == *sha)
+}
+
+async fn command(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Answer {
+    let body = body.map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
+    let command: Command = serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("not a command: {error}")))?;
+    let said = run(&app, command).await?;
+    Ok(Json(json!({ "ok": said })))
+}
+
+/// Asks the loop to do something, in the name of whoever came through this door.
+pub(crate) async fn run(app: &App, command: Command) -> Result<String, Problem> {
+    let actor = app.actor();
+    app.ask(|reply| Ask::Command(actor, command, reply)).await?.map_err(Problem::refused)
+}
+
+async fn plan(State(app): Shared) -> Answer {
+    Ok(Json(json!({ "plan": app.ask(Ask::Plan).await? })))
+}
+
+async fn look(State(app): Shared, Path(name): Path<String>) -> Answer {
+    let name: ProjectName = find_project(&app.view(), &name)?.name.clone();
+    app.ask(|reply| Ask::Look(name.to_string(), reply)).await?.map_err(Problem::refused)?;
+    Ok(Json(json!({ "ok": format!("looked at {name}") })))
+}
+
+async fn version(State(app): Shared) -> Json<Value> {
+    Json(json!({ "version": app.settings.version, "instance": app.settings.instance }))
+}
+
+/// Only the local socket hands out links: whoever is signed in must not be able to prolong that for ever.
+async fn login_link(State(app): Shared) -> Answer {
+    if app.door != Door::Local {
+        return Err(unknown().await);
+    }
+    let token = app.settings.links.issue().map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the system has no randomness to give: {error}"))
+    })?;
+    Ok(Json(json!({ "url": format!("{}/login?token={token}", app.site.origin) })))
+}
+
+async fn logs(
+    State(app): Shared,
+    Path((env, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let env: EnvId = env.parse().map_err(|invalid| Problem::new(StatusCode::BAD_REQUEST, format!("{invalid}")))?;
+    let follow =
+        query.is_some_and(|query| query.split('&').any(|part| matches!(part, "follow" | "follow=1" | "follow=true")));
+    let chunks = app.ask(|reply| Ask::Logs { env, name, follow, reply }).await?.map_err(Problem::not_found)?;
+    let mut cleaner = LogCleaner::default();
+    let text = ReceiverStream::new(chunks)
+        .map(move |chunk| Ok::<_, Infallible>(cleaner.clean(&chunk)))
+        .take_until(app.closing());
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(text)).into_response())
+}
+
+/// One event now and one whenever the view changes; the data is the view's moment in milliseconds. Ends with the session.
+async fn events(
+    State(app): Shared,
+    session: Option<Extension<SignedIn>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let closing = app.closing();
+    let changes = WatchStream::new(app.doors.view.clone())
+        .take_while(move |_| {
+            let holds = session.as_ref().is_none_or(|session| app.sessions.holds(session.key, app.now()));
+            std::future::ready(holds)
+        })
+        .map(|view| Ok(Event::default().event("view").data(view.at.0.to_string())))
+        .take_until(closing);
+    Sse::new(changes).keep_alive(KeepAlive::default())
+}

@@ -1,0 +1,168 @@
+//! Makes a container as its body says, and makes sure that the engine kept what matters of it.
+
+use std::collections::HashMap;
+
+use bollard::errors::Error;
+use bollard::models::{HostConfig, ImageInspect};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
+use futures_util::StreamExt;
+use planner::resource::{Failure, Kind, Owner, Resource};
+use planner::spec::{Container, ImageSource};
+use planner::{injected, names};
+
+use super::body::{Parts, differences};
+use super::container::Found;
+use super::network::env_of;
+use super::{Docker, is_absent, is_conflict, labels};
+use crate::{Listing, Log};
+
+impl Docker {
+    /// Creates it; none if its name is taken.
+    pub(super) async fn create(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+        network: &str,
+        log: &Log,
+    ) -> Result<Option<Found>, Failure> {
+        let id = &resource.id;
+        let env = env_of(id)?;
+        let (image, inspected) = self.image_for(container, needs, log).await?;
+        let config = inspected.config.unwrap_or_default();
+        let strict = container.of.trust.is_foreign() && !container.companion;
+        let named = config.user.clone().unwrap_or_default();
+        let is_root = matches!(named.as_str(), "" | "0" | "root" | "0:0" | "root:root");
+        let user = if strict || (!container.tmp.is_empty() && !is_root) {
+            Some(self.user(inspected.id.as_deref().unwrap_or(&image), &named).await?)
+        } else {
+            None
+        };
+        let endpoints = &self.settings().endpoints;
+        let (variables, command) = injected::resolve(&self.inner.key, env, id.generation, container, endpoints)
+            .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
+        let parts = Parts {
+            settings: self.settings(),
+            name: &id.name,
+            container,
+            image: &image,
+            config: &config,
+            user,
+            network,
+            env: variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            command,
+            labels: self.container_labels(resource, container, needs)?,
+        };
+        let body = parts.body();
+        let asked = body.host_config.clone().unwrap_or_default();
+        let options =
+            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
+        let made = match self.engine().await?.create_container(Some(options), body).await {
+            Err(error) if is_conflict(&error) => return Ok(None),
+            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+        };
+        self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        let vanished = || Failure::transient(format!("{} vanished right after its creation", id.name));
+        self.find(id).await?.ok_or_else(vanished).map(Some)
+    }
+
+    /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
+    async fn approve(
+        &self,
+        container: &str,
+        warnings: &[String],
+        asked: &HostConfig,
+        strict: bool,
+        log: &Log,
+    ) -> Result<(), Failure> {
+        for warning in warnings {
+            log.line(&format!("the engine warns: {warning}"));
+        }
+        let seen = self.engine().await?.inspect_container(container, None).await;
+        let seen = seen.map_err(|error| self.fail("checking the container's settings", &error))?;
+        let lost = differences(asked, &seen.host_config.unwrap_or_default());
+        if lost.is_empty() && (warnings.is_empty() || !strict) {
+            return Ok(());
+        }
+        self.delete(container).await?;
+        let what = if lost.is_empty() { warnings.join("; ") } else { lost.join(", ") };
+        Err(Failure::permanent(format!("the engine does not apply these settings, so nothing is started: {what}")))
+    }
+
+    fn container_labels(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+    ) -> Result<HashMap<String, String>, Failure> {
+        let env = env_of(&resource.id)?;
+        let mut all = labels::write(&self.inner.instance, resource, env, &container.of);
+        if let ImageSource::Built(image) = &container.image {
+            let tag = match &image.owner {
+                Owner::Env(env) => format!("{env}-{}", image.name),
+                _ => image.name.clone(),
+            };
+            let repository = names::image_repository(&self.inner.key, &container.of.project);
+            all.insert(labels::IMAGE.to_owned(), format!("{repository}:{tag}"));
+        }
+        let database = needs.iter().find(|(id, _)| id.kind == Kind::Database);
+        if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
+            all.insert(labels::BASELINE.to_owned(), baseline);
+        }
+        Ok(all)
+    }
+
+    /// What to create from, and what the image says of itself. A companion's image is pulled if it is absent.
+    async fn image_for(
+        &self,
+        container: &Container,
+        needs: &Listing,
+        log: &Log,
+    ) -> Result<(String, ImageInspect), Failure> {
+        let reference = match &container.image {
+            ImageSource::Built(id) => needs
+                .get(id)
+                .and_then(|seen| seen.outputs.id.clone())
+                .ok_or_else(|| Failure::transient("its image is not built yet"))?,
+            ImageSource::Named(reference) => reference.clone(),
+        };
+        let engine = self.engine().await?;
+        match engine.inspect_image(&reference).await {
+            Ok(seen) => return Ok((reference, seen)),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(self.fail("looking at the image", &error)),
+        }
+        if matches!(container.image, ImageSource::Built(_)) {
+            return Err(Failure::transient("its image is gone; it is built again"));
+        }
+        self.pull(&reference, log).await?;
+        let seen = engine.inspect_image(&reference).await;
+        seen.map(|seen| (reference, seen)).map_err(|error| self.fail("looking at the image", &error))
+    }
+
+    async fn pull(&self, reference: &str, log: &Log) -> Result<(), Failure> {
+        log.line(&format!("pulling {reference}"));
+        let (image, tag) = match reference.rsplit_once(':') {
+            Some((image, tag)) if !tag.contains('/') && !reference.contains('@') => (image, tag),
+            _ if reference.contains('@') => (reference, ""),
+            _ => (reference, "latest"),
+        };
+        let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
+        let engine = self.engine().await?;
+        let mut account = engine.create_image(Some(options), None, None);
+        while let Some(info) = account.next().await {
+            if let Err(error) = info {
+                let why = match &error {
+                    Error::DockerStreamError { error } => error.clone(),
+                    Error::DockerResponseServerError { message, .. } => message.clone(),
+                    other => return Err(self.fail("pulling the image", other)),
+                };
+                return Err(Failure::transient(format!(
+                    "the image {reference} is not on this machine and could not be pulled: {}",
+                    super::one_line(&why)
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! The bare repository that holds what we fetched of one project: commits by their sha, nothing else.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::event::Source;
+use planner::identity::Sha;
+use planner::manifest::{self, Manifest};
+use planner::resource::Failure;
+
+use super::run::{Error, Git, clean};
+use super::tree::{Entry, Kind};
+
+/// How long a question about what is already there may take.
+pub(super) const QUICK: Duration = Duration::from_secs(60);
+/// How long fetching a commit may take.
+const FETCH: Duration = Duration::from_secs(600);
+
+/// Fetches one commit from a repository, both named behind it.
+const FETCH_ONE: [&str; 8] = [
+    "fetch",
+    "--quiet",
+    "--depth=1",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-recurse-submodules",
+    "--no-auto-maintenance",
+    "--end-of-options",
+];
+
+/// How many packs the mirror may hold before they are joined.
+const MOST_PACKS: usize = 30;
+
+/// A project's mirror, and the repository that it mirrors.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) git: Git,
+    /// The mirror.
+    pub(super) folder: PathBuf,
+    /// The repository as the operator named it.
+    source: PathBuf,
+    /// One fetch at a time. Holds the configuration that the mirror was made ready with.
+    ready: tokio::sync::Mutex<String>,
+}
+
+/// An object that holds bytes, as a listing names it.
+pub(super) enum Blob {
+    Absent,
+    File(Vec<u8>),
+    TooLarge(u64),
+    /// What it is instead.
+    Other(&'static str),
+}
+
+impl Mirror {
+    pub(super) fn new(folder: PathBuf, source: PathBuf) -> Mirror {
+        let git = Git::new(folder.join("sidestage.gitconfig"));
+        Mirror { git, folder, source, ready: tokio::sync::Mutex::default() }
+    }
+
+    /// The repository's own folder: of one with a working tree that is `.git`.
+    pub(super) fn source(&self) -> PathBuf {
+        let inner = self.source.join(".git");
+        if inner.is_dir() { inner } else { self.source.clone() }
+    }
+
+    /// The failure for a repository that does not do what it must.
+    pub(super) fn unanswered(&self, error: &Error) -> Failure {
+        let source = self.source.display();
+        Failure::transient(format!(
+            "the repository {source} does not answer: {error}; look whether it is there and readable"
+        ))
+    }
+
+    /// Makes the mirror, unless it is there.
+    pub(super) async fn prepare(&self) -> Result<(), Failure> {
+        let mut ready = self.ready.lock().await;
+        self.prepare_once(&mut ready).await
+    }
+
+    async fn prepare_once(&self, ready: &mut String) -> Result<(), Failure> {
+        let config = self.config();
+        if *ready == config && self.folder.join("HEAD").exists() {
+            return Ok(());
+        }
+        let failed =
+            |error: Error| Failure::transient(format!("the mirror {} cannot be made: {error}", self.folder.display()));
+        let write = async {
+            tokio::fs::create_dir_all(&self.folder).await?;
+            tokio::fs::write(self.folder.join("sidestage.gitconfig"), &config).await
+        };
+        write.await.map_err(|error| failed(error.into()))?;
+        self.git.run(&self.folder, &["init", "--bare", "--quiet", "--template="], QUICK).await.map_err(failed)?;
+        *ready = config;
+        Ok(())
+    }
+
+    /// All of the configuration that git sees. It reaches `upload-pack`, which `-c` does not: that one refuses a
+    /// repository of somebody else's unless it is named as safe.
+    fn config(&self) -> String {
+        let quoted = |path: &Path| path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+        let canonical = std::fs::canonicalize(self.source()).unwrap_or_else(|_| self.source());
+        let safe = [self.source.as_path(), &self.source(), &canonical, &self.folder]
+            .map(|path| format!("\tdirectory = \"{}\"\n", quoted(path)));
+        format!(
+            "[safe]\n{}\
+             [protocol]\n\tallow = never\n\
+             [protocol \"file\"]\n\tallow = always\n\
+             [transfer]\n\tfsckObjects = true\n\
+             [fetch \"fsck\"]\n\tzeroPaddedFilemode = ignore\n\tbadTimezone = ignore\n\
+             [uploadpack]\n\tallowAnySHA1InWant = true\n\
+             [core]\n\thooksPath = /dev/null\n\tsymlinks = false\n\tfsmonitor = false\n\
+             [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n",
+            safe.concat()
+        )
+    }
+
+    /// A question about the mirror.
+    pub(super) async fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Vec<u8>, Error> {
+        self.git.run(&self.folder, args, QUICK).await
+    }
+
+    /// Fetches exactly this commit, without its history, unless it is there.
+    pub(super) async fn fetch(&self, sha: &Sha) -> Result<(), Failure> {
+        let kept = format!("refs/sidestage/{sha}");
+        let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
+        if self.ask(&there).await.is_ok() {
+            return Ok(());
+        }
+        let mut ready = self.ready.lock().await;
+        self.prepare_once(&mut ready).await?;
+        self.sweep(&kept);
+        let source = std::fs::canonicalize(self.source()).map_err(|error| self.unanswered(&error.into()))?;
+        let refspec = format!("+{sha}:{kept}");
+        let mut args: Vec<&OsStr> = FETCH_ONE.map(OsStr::new).to_vec();
+        args.extend([source.as_os_str(), OsStr::new(&refspec)]);
+        if let Err(error) = self.git.run(&self.folder, &args, FETCH).await {
+            return Err(self.why_not(sha, &error).await);
+        }
+        self.tidy().await;
+        Ok(())
+    }
+
+    /// Removes what a killed fetch left: nobody else writes here.
+    fn sweep(&self, kept: &str) {
+        for lock in ["shallow.lock".to_owned(), format!("{kept}.lock")] {
+            let _ = std::fs::remove_file(self.folder.join(lock));
+        }
+        for file in std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with("tmp_") {
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
+    }
+
+    /// Joins packs when there are many: every fetch brings one, and every question looks into all of them.
+    async fn tidy(&self) {
+        let packs = std::fs::read_dir(self.folder.join("objects/pack"));
+        let packs =
+            packs.into_iter().flatten().flatten().filter(|file| file.path().extension() == Some(OsStr::new("pack")));
+        if packs.count() > MOST_PACKS
+            && let Err(error) = self.git.run(&self.folder, &["repack", "-d", "-q", "--geometric=2"], FETCH).await
+        {
+            tracing::warn!(mirror = %self.folder.display(), %error, "the mirror could not be repacked");
+        }
+    }
+
+    /// Tells a commit that is gone, or that git's checks refuse, from a repository that does not answer.
+    async fn why_not(&self, sha: &Sha, error: &Error) -> Failure {
+        if let Error::Unsound(text) = error {
+            return Failure::permanent(format!("the commit {sha} does not pass git's checks: {text}"));
+        }
+        if let Error::Refused(_) = error {
+            let source = self.source();
+            let answers = self.git.run(&source, &["rev-parse", "--git-dir"], QUICK).await.is_ok();
+            let commit = format!("{sha}^{{commit}}");
+            if answers && self.git.run(&source, &["cat-file", "-e", &commit], QUICK).await.is_err() {
+                return Failure::permanent(format!(
+                    "the commit {sha} is gone from {}; push it again",
+                    source.display()
+                ));
+            }
+        }
+        self.unanswered(error)
+    }
+
+    /// What a fetched commit is made of.
+    pub(super) async fn describe(&self, sha: &Sha) -> Result<Source, Failure> {
+        let failed = |error: Error| Failure::transient(format!("the commit {sha} cannot be read: {error}"));
+        let name = sha.to_string();
+        let format = "--format=%T%x00%s%x00%an";
+        let line =
+            self.ask(&["log", "-1", "--no-show-signature", format, "--end-of-options", &name]).await.map_err(failed)?;
+        let line = String::from_utf8_lossy(&line);
+        let mut fields = line.trim_end_matches('\n').splitn(3, '\0');
+        let mut field = || fields.next().unwrap_or_default();
+        let tree =
+            field().parse().map_err(|error| Failure::permanent(format!("the commit {sha} has no tree: {error}")))?;
+        let (subject, author) = (clean(field(), 500), clean(field(), 200));
+        let manifest = match self.blob(&name, manifest::FILE, manifest::LONGEST).await? {
+            Blob::Absent => Manifest::parse(None),
+            Blob::File(bytes) => Manifest::parse(Some(&bytes)),
+            Blob::TooLarge(bytes) => Err(manifest::too_long(bytes)),
+            Blob::Other(what) => Err(format!("{} is {what}; make it a regular file", manifest::FILE)),
+        };
+        Ok(Source { tree, subject, author, manifest: manifest.map(Arc::new) })
+    }
+
+    /// One file of a tree, by its exact path; of one that is too large only its size.
+    pub(super) async fn blob(&self, tree: &str, path: &str, longest: u64) -> Result<Blob, Failure> {
+        let failed = |error: Error| Failure::transient(format!("{path} cannot be read: {error}"));
+        let listing =
+            self.ask(&["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", tree, path]).await.map_err(failed)?;
+        let entry =
+            listing.split(|byte| *byte == 0).filter_map(Entry::read).find(|entry| entry.path == path.as_bytes());
+        let Some(entry) = entry else { return Ok(Blob::Absent) };
+        Ok(match entry.kind {
+            Kind::File { .. } if entry.size > longest => Blob::TooLarge(entry.size),
+            Kind::File { .. } => Blob::File(self.ask(&["cat-file", "blob", &entry.object]).await.map_err(failed)?),
+            Kind::Link => Blob::Other("a symbolic link"),
+            Kind::Folder => Blob::Other("a folder"),
+            Kind::Submodule => Blob::Other("a submodule"),
+        })
+    }
+}

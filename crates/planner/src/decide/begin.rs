@@ -1,0 +1,132 @@
+//! When a generation begins, and which one.
+
+use super::admit::{Candidate, Place};
+use super::{Draft, Eyes};
+use crate::blueprint::{Blueprint, blueprint};
+use crate::facts::{Begun, EnvRow, Fact, Ready};
+use crate::identity::{EnvId, Time, Trust};
+use crate::resource::{Kind, Phase, ResourceId};
+use crate::spec::Origin;
+
+/// The baseline version of now: empty, until operators fill baselines.
+const BASELINE: &str = "default@1";
+
+/// Begins what is wanted and has a place, or needs none yet, and the next generations that people asked for. Only with
+/// every backend known: what a lost store left must be seen first.
+pub(super) fn begin(eyes: &Eyes<'_>) -> Vec<Fact> {
+    if !eyes.sees_all() {
+        return Vec::new();
+    }
+    let mut draft = Draft::default();
+    let mut used = Vec::new();
+    for (candidate, place) in eyes.places() {
+        if place != Place::Waits {
+            used.extend(eyes.begin_first(&candidate, place, &mut draft));
+        }
+    }
+    for (id, row) in &eyes.facts().envs {
+        if row.again.is_some() && row.is_live() && row.held.is_none() {
+            eyes.begin_again(id, row, draft.edit(id, row));
+        }
+    }
+    let mut facts = draft.facts(eyes);
+    facts.extend(used);
+    facts
+}
+
+impl Eyes<'_> {
+    fn begin_first(&self, candidate: &Candidate<'_, '_>, place: Place, draft: &mut Draft) -> Option<Fact> {
+        let of =
+            Origin { project: candidate.commit.project.clone(), sha: candidate.commit.sha, trust: candidate.trust };
+        let new = EnvRow::new(of);
+        let before = candidate.row.unwrap_or(&new);
+        let asked = before.asked.map(|asked| asked.at).or_else(|| {
+            let listed = candidate.commit.open.iter().map(|(_, listed)| listed);
+            listed.max_by_key(|listed| listed.sequence).map(|listed| listed.at)
+        });
+        let asked = asked.unwrap_or(self.now());
+        let (begun, ready) = self.first_generation(candidate.id, before, asked);
+        let approved = candidate.trust == Trust::Approved;
+        let approval = self.facts().approvals.get(&(before.of.project.clone(), before.of.sha)).filter(|_| approved);
+        let used = approval.map(|approval| {
+            let mut approval = approval.clone();
+            approval.used = Some(begun.generation);
+            Fact::Approval(Box::new(approval))
+        });
+        let row = draft.edit(candidate.id, before);
+        (row.begun, row.ready, row.gone, row.again) = (Some(begun), ready, None, None);
+        if place == Place::Own {
+            row.admitted = row.admitted.or(Some(self.now()));
+        }
+        used
+    }
+
+    /// The next generation beside the one there is; its data is made anew.
+    pub(super) fn begin_again(&self, id: &EnvId, before: &EnvRow, row: &mut EnvRow) {
+        let generation = self.next_generation(id, before);
+        let again = before.again;
+        let same = before.begun.as_ref().map_or(0, |begun| begun.rebuilt);
+        let rebuilt = if again.is_some_and(|again| again.rebuild) { generation } else { same };
+        let asked = again.map_or(self.now(), |again| again.at);
+        row.begun =
+            Some(Begun { generation, at: self.now(), asked, baseline: BASELINE.to_owned(), rebuilt, filled: false });
+        (row.again, row.held, row.let_go) = (None, None, false);
+    }
+
+    fn next_generation(&self, id: &EnvId, row: &EnvRow) -> u32 {
+        let begun = row.begun.as_ref().map_or(0, |begun| begun.generation);
+        let gone = row.gone.map_or(0, |gone| gone.generation);
+        self.highest_seen(id).max(begun).max(gone) + 1
+    }
+
+    pub(super) fn highest_seen(&self, id: &EnvId) -> u32 {
+        self.seen_of(id).map(|(id, _)| id.generation).max().unwrap_or(0)
+    }
+
+    /// The first generation since it was unwanted or unknown: the next one, or one that a lost store left whole.
+    fn first_generation(&self, id: &EnvId, row: &EnvRow, asked: Time) -> (Begun, Option<Ready>) {
+        let never = row.gone.is_none() && row.begun.is_none();
+        if let Some(found) = self.found(id, row, asked).filter(|_| never) {
+            return found;
+        }
+        let generation = self.next_generation(id, row);
+        // `rebuild` of what is not there begins with a new image too.
+        let rebuilt = if row.again.is_some_and(|again| again.rebuild) { generation } else { 0 };
+        let baseline = BASELINE.to_owned();
+        (Begun { generation, at: self.now(), asked, baseline, rebuilt, filled: false }, None)
+    }
+
+    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. It counts as
+    /// ready if its containers are there too.
+    pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<(Begun, Option<Ready>)> {
+        let generation = self.highest_seen(id);
+        let source = self.buildable(&row.of).ok().filter(|_| generation > 0)?;
+        let address = self.standing.address(&row.of);
+        let baseline = self.seen_of(id).find_map(|(_, observed)| observed.outputs.baseline.clone());
+        let baseline = baseline.unwrap_or_else(|| BASELINE.to_owned());
+        let mut begun = Begun { generation, at: self.now(), asked, baseline, rebuilt: 0, filled: true };
+        let draw = |begun: &Begun| blueprint(self.facts(), self.policy(), &row.of, begun, source, &address).ok();
+        // Which image it was begun with is not written anywhere; the fingerprints of its containers tell.
+        let fits = |rebuilt: &u32| {
+            let drawn = draw(&Begun { rebuilt: *rebuilt, ..begun.clone() });
+            drawn.is_some_and(|drawn| drawn.web().is_some_and(|web| self.has_same(web)))
+        };
+        begun.rebuilt = (0..=generation).find(fits).unwrap_or(0);
+        let drawn = draw(&begun)?;
+        let of_it = |seen: &ResourceId| seen.generation == generation;
+        let leaving = self.seen_of(id).any(|(id, observed)| of_it(id) && observed.phase == Phase::Removing);
+        if leaving || !drawn.data().all(|part| self.is_whole(&part.id)) {
+            return None;
+        }
+        let ready = self.has_all_containers(&drawn).then(|| Ready { begun: begun.clone(), at: self.now(), took: None });
+        Some((begun, ready))
+    }
+
+    fn has_same(&self, part: &crate::resource::Resource) -> bool {
+        self.inventory.seen.get(&part.id).is_some_and(|observed| observed.fingerprint == part.fingerprint)
+    }
+
+    fn has_all_containers(&self, drawn: &Blueprint) -> bool {
+        drawn.web().is_some() && drawn.of(Kind::Container).all(|part| self.is_whole(&part.id) && self.has_same(part))
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes, and why; what is held back; where a place passes on to.
+
+use std::collections::BTreeSet;
+
+use super::{Draft, Eyes};
+use crate::facts::{EnvRow, Fact, Gone};
+use crate::identity::{EnvId, Trust};
+use crate::resource::Reason;
+
+/// Judges every environment that lives or was sent away.
+///
+/// More than half of them, and more than three, gone in one pass for any reason but a person's look like a mistake of
+/// ours or of a forge: they are held, and run on, until a person confirms or the reason is gone. The row makes it last,
+/// since a pass later the count is another and the same removals would slip through.
+pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
+    let rows = &eyes.facts().envs;
+    let judged: Vec<(&EnvId, &EnvRow, Reason)> =
+        rows.iter().filter_map(|(id, row)| Some((id, row, eyes.verdict(id, row)?))).collect();
+    let guarded = judged.iter().filter(|(.., reason)| is_guarded(*reason)).count();
+    let live = rows.values().filter(|row| row.is_live()).count();
+    let too_many = Eyes::is_too_many(guarded, live);
+    let named: BTreeSet<&EnvId> = judged.iter().map(|(id, ..)| *id).collect();
+    let mut draft = Draft::default();
+    let mut leaving = Vec::new();
+    for (id, row, reason) in &judged {
+        if is_guarded(*reason) && (row.held.is_some() || too_many) && !row.let_go {
+            draft.edit(id, row).held = Some(*reason);
+        } else if *reason == Reason::Vanished {
+            eyes.begin_again(id, row, draft.edit(id, row));
+        } else {
+            go(eyes, draft.edit(id, row), *reason);
+            leaving.push((*id, *row));
+        }
+    }
+    for (id, row) in rows {
+        let stays = !named.contains(id);
+        if stays && (row.held.is_some() || row.let_go) {
+            let row = draft.edit(id, row);
+            (row.held, row.let_go) = (None, false);
+        }
+        if stays && row.admitted.is_some() && !row.is_live() && !eyes.wanted.contains(id) {
+            draft.edit(id, row).admitted = None;
+            leaving.push((id, row));
+        }
+    }
+    for (id, row) in leaving {
+        if row.admitted.is_some() {
+            eyes.pass_on(id, row, &mut draft);
+        }
+    }
+    draft.facts(eyes)
+}
+
+/// Reasons that an outage of a forge, a wrong clock or a wrong PostgreSQL could bring about for many at once.
+fn is_guarded(reason: Reason) -> bool {
+    matches!(reason, Reason::Closed | Reason::Expired | Reason::Vanished)
+}
+
+pub(super) fn go(eyes: &Eyes<'_>, row: &mut EnvRow, reason: Reason) {
+    let sequence = row.sent.map_or(eyes.facts().last_sequence(), |sent| sent.sequence);
+    let generation = row.begun.as_ref().map_or(0, |begun| begun.generation);
+    let generation = generation.max(row.gone.map_or(0, |gone| gone.generation));
+    row.gone = Some(Gone { reason, sequence, generation, at: eyes.now() });
+    // Gone for another trust's sake it may come back by itself; else somebody has to ask again.
+    row.asked = row.asked.filter(|asked| reason == Reason::Trust || asked.sequence > sequence);
+    (row.ready, row.held, row.again, row.sent, row.admitted) = (None, None, None, None, None);
+    (row.visited, row.stored, row.slept, row.extended) = (None, None, None, None);
+    (row.pinned, row.let_go) = (false, false);
+}
+
+impl<'a> Eyes<'a> {
+    /// Why this environment goes, or why its next generation begins; none if it stays as it is.
+    fn verdict(&self, id: &EnvId, row: &EnvRow) -> Option<Reason> {
+        if let Some(sent) = row.sent {
+            return Some(sent.reason);
+        }
+        if !row.is_live() {
+            return None;
+        }
+        if self.is_revoked(row) {
+            return Some(Reason::Revoked);
+        }
+        let commit = self.commit_of(&row.of)?;
+        if commit.open.is_empty() {
+            return Some(Reason::Closed);
+        }
+        let trust = self.standing.trust(commit);
+        if row.of.trust != trust {
+            // A higher trust takes over once it serves; a fall closes at once.
+            let rises = trust == Trust::Trusted && self.standing.holds(commit, row.of.trust);
+            let served = self.standing.row(commit, trust).is_some_and(|row| row.serving().is_some());
+            if !rises || served {
+                return Some(Reason::Trust);
+            }
+        }
+        if row.expires(&self.policy().lifetime).is_some_and(|expires| expires <= self.now()) {
+            return Some(Reason::Expired);
+        }
+        if !self.wanted.contains(id) {
+            return Some(Reason::Superseded);
+        }
+        self.has_vanished(id, row).then_some(Reason::Vanished)
+    }
+
+    fn is_revoked(&self, row: &EnvRow) -> bool {
+        let approval = self.facts().approvals.get(&(row.of.project.clone(), row.of.sha));
+        row.of.trust == Trust::Approved && approval.is_none_or(|approval| approval.revoked.is_some())
+    }
+
+    /// Data that was complete once is missing, and every backend that could say so has said so.
+    fn has_vanished(&self, id: &EnvId, row: &EnvRow) -> bool {
+        let Some(begun) = row.begun.as_ref().filter(|begun| begun.filled) else { return false };
+        let Ok(blueprint) = self.blueprints.get(id, begun.generation) else { return false };
+        blueprint.data().any(|part| {
+            let missing = !self.inventory.seen.contains_key(&part.id);
+            missing && self.inventory.known.contains(&part.id.backend) && !self.ledger.is_busy(&part.id)
+        })
+    }
+
+    /// A place passes to the newest wanted commit of a ref of the one that leaves.
+    fn pass_on(&self, id: &EnvId, row: &EnvRow, draft: &mut Draft) {
+        let Some(commit) = self.commit_of(&row.of) else { return };
+        let refs = commit.open.iter().map(|(of, _)| *of);
+        let siblings = refs.flat_map(|of| of.commits.iter().map(move |listed| (listed.sequence, &of.project, listed)));
+        let mut siblings: Vec<_> = siblings.collect();
+        siblings.sort_by_key(|(sequence, ..)| std::cmp::Reverse(*sequence));
+        for (_, project, listed) in siblings {
+            let Some(sibling) = self.standing.commit(project, &listed.sha) else { continue };
+            let trust = self.standing.trust(sibling);
+            let heir = sibling.ids.at(trust);
+            let current = draft.0.get(heir).or_else(|| self.facts().envs.get(heir));
+            if heir == id || !self.wanted.contains(heir) {
+                continue;
+            }
+            let new = EnvRow::new(crate::spec::Origin { project: project.clone(), sha: listed.sha, trust });
+            let current = current.cloned().unwrap_or(new);
+            if current.admitted.is_none() {
+                draft.edit(heir, &current).admitted = Some(self.now());
+                return;
+            }
+        }
+    }
+}

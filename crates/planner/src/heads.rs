@@ -1,0 +1,97 @@
+//! What a forge said about a project's refs.
+
+use std::collections::BTreeMap;
+
+use crate::event::Head;
+use crate::facts::{EnvRow, Facts, Listed, RefRow};
+use crate::identity::{ProjectName, Ref, Sha, Time, Trust};
+use crate::policy::{Policy, StageMode};
+
+/// Commits kept in the list of a ref beyond those that live.
+const LIST: usize = 30;
+
+/// Takes over a complete listing of the open refs of a project.
+///
+/// At first sight of a project its heads are known, and nothing is staged; a head that appears or changes later is a
+/// push, and stages itself if the project says so. A ref that is not listed any more is closed.
+pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, heads: Vec<Head>, now: Time) {
+    let Some(settings) = policy.projects.get(project) else { return };
+    let calm = !facts.listed.contains(project);
+    let automatic = settings.stage == StageMode::Automatic && !calm;
+    let mut heads: BTreeMap<Ref, Head> = heads.into_iter().map(|head| (head.name.clone(), head)).collect();
+    let known: Vec<RefRow> = facts.refs.values().filter(|row| row.project == *project).cloned().collect();
+    for row in known {
+        match heads.remove(&row.name) {
+            Some(head) => seen_again(facts, row, head, automatic, now),
+            None if row.is_open() => close(facts, row, now),
+            None => {}
+        }
+    }
+    for head in heads.into_values() {
+        let first = facts.next_sequence();
+        // A new ref on a commit that was known is no push of that commit.
+        let automatic = automatic && !facts.ids.contains_key(&(project.clone(), head.sha));
+        facts.put_ref(RefRow {
+            project: project.clone(),
+            name: head.name,
+            first,
+            closed: None,
+            foreign: head.foreign,
+            title: head.title,
+            commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
+        });
+    }
+    facts.put_listed(project);
+}
+
+fn seen_again(facts: &mut Facts, mut row: RefRow, head: Head, automatic: bool, now: Time) {
+    let reopened = !row.is_open();
+    (row.closed, row.foreign, row.title) = (None, head.foreign, head.title);
+    if reopened {
+        // All but the head is forgotten, except what runs on still.
+        let last = row.head().map(|head| head.sha);
+        row.commits.retain(|listed| Some(listed.sha) == last || lives(facts, &row.project, &listed.sha));
+        row.commits.iter_mut().for_each(|listed| listed.automatic = false);
+    }
+    if reopened || row.head().is_none_or(|listed| listed.sha != head.sha) {
+        // Pushing an old commit again makes it the newest again.
+        row.commits.retain(|listed| listed.sha != head.sha);
+        row.commits.push(Listed { sha: head.sha, sequence: facts.next_sequence(), at: now, automatic });
+        let spare = row.commits.len().saturating_sub(LIST);
+        let mut place = 0;
+        row.commits.retain(|listed| {
+            place += 1;
+            place > spare || lives(facts, &row.project, &listed.sha)
+        });
+    }
+    facts.put_ref(row);
+}
+
+/// A ref that closes forgets that its commits were asked for; those that live go by the rules, with their reason.
+fn close(facts: &mut Facts, mut row: RefRow, now: Time) {
+    row.closed = Some(now);
+    for listed in &row.commits {
+        let elsewhere = facts.refs.values().any(|other| {
+            let other_ref = other.project == row.project && other.name != row.name && other.is_open();
+            other_ref && other.commits.iter().any(|other| other.sha == listed.sha)
+        });
+        for mut env in envs(facts, &row.project, &listed.sha) {
+            if !elsewhere && !env.is_live() {
+                (env.asked, env.admitted) = (None, None);
+                facts.put_env(env);
+            }
+        }
+    }
+    facts.put_ref(row);
+}
+
+fn envs(facts: &Facts, project: &ProjectName, sha: &Sha) -> Vec<EnvRow> {
+    let ids = facts.ids.get(&(project.clone(), *sha));
+    let rows =
+        ids.into_iter().flat_map(|ids| [Trust::Trusted, Trust::Approved].map(|trust| facts.envs.get(ids.at(trust))));
+    rows.flatten().cloned().collect()
+}
+
+fn lives(facts: &Facts, project: &ProjectName, sha: &Sha) -> bool {
+    envs(facts, project, sha).iter().any(EnvRow::is_live)
+}

@@ -1,0 +1,144 @@
+//! What failed, why, and when it is tried again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Ledger;
+use crate::facts::{Row, Table, parse};
+use crate::fingerprint::digest;
+use crate::identity::Time;
+use crate::resource::{Failure, Fingerprint, Kind, ResourceId};
+
+/// Starts of a container that may fail by its own fault before its generation, never ready yet, has failed for good.
+const STARTS: u32 = 3;
+/// After so much health earlier failures count no more.
+const HEALTH: Duration = Duration::from_secs(5 * 60);
+const FIRST: u64 = 2_000;
+const LONGEST: u64 = 300_000;
+
+/// The failures of one thing for one intent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The thing.
+    pub id: ResourceId,
+    /// The intent: another one starts afresh.
+    pub fingerprint: Fingerprint,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Those of them that were the thing's own fault, as of a container that exits at once.
+    pub faults: u32,
+    /// When the last one was.
+    pub at: Time,
+    /// When it is tried again.
+    pub next: Time,
+    /// The last reason, one line.
+    pub text: String,
+    /// Only a new fact can help.
+    pub permanent: bool,
+}
+
+/// Failures to rest or remove are kept apart from those to ensure.
+pub(super) fn of_lowering() -> Fingerprint {
+    Fingerprint("lowering".to_owned())
+}
+
+/// How long to wait before the next attempt: doubled each time up to five minutes, give or take a quarter by a hash of
+/// id and attempt, so that many do not come back at once.
+#[must_use]
+pub fn backoff(id: &str, attempts: u32) -> Duration {
+    let base = (FIRST << attempts.saturating_sub(1).min(10)).min(LONGEST);
+    let hash = digest(&[id, &attempts.to_string()], 4);
+    let part = u64::from_str_radix(&hash, 16).unwrap_or(0) % 512;
+    Duration::from_millis(base * 3 / 4 + base * part / 1024)
+}
+
+impl Ledger {
+    /// Takes up a stored failure.
+    ///
+    /// # Errors
+    /// Why the row does not parse.
+    pub fn restore(&mut self, row: &Row) -> Result<(), String> {
+        if let (Table::Failures, Some(value)) = (row.table, &row.value) {
+            let failed: Failed = parse(row, value)?;
+            self.failures.insert(failed.id.clone(), failed);
+        }
+        Ok(())
+    }
+
+    /// What failed last about ensuring this intent.
+    #[must_use]
+    pub fn failure(&self, id: &ResourceId, fingerprint: &Fingerprint) -> Option<&Failed> {
+        self.failures.get(id).filter(|failed| failed.fingerprint == *fingerprint)
+    }
+
+    /// What failed last about resting or removing.
+    #[must_use]
+    pub fn lowering_failure(&self, id: &ResourceId) -> Option<&Failed> {
+        self.failures.get(id).filter(|failed| failed.fingerprint == of_lowering())
+    }
+
+    /// All failures.
+    pub fn failures(&self) -> impl Iterator<Item = &Failed> {
+        self.failures.values()
+    }
+
+    /// Remembers a failure of a call, or of a process that ended by itself.
+    pub fn note_failure(&mut self, id: &ResourceId, fingerprint: &Fingerprint, failure: &Failure, now: Time) {
+        let (text, own_fault) = match failure {
+            Failure::Transient { text } => (text.clone(), false),
+            Failure::Permanent { text } => (text.clone(), true),
+            Failure::Cancelled => return,
+        };
+        let healthy = self.healthy_for(id, now) >= HEALTH;
+        let before = self.failures.get(id).filter(|failed| failed.fingerprint == *fingerprint && !healthy);
+        let (attempts, faults) = before.map_or((0, 0), |failed| (failed.attempts, failed.faults));
+        let (attempts, faults) = (attempts + 1, faults + u32::from(own_fault));
+        // A container may need something that is not up yet, so its own fault is believed the third time only.
+        let permanent = own_fault && (id.kind != Kind::Container || faults >= STARTS);
+        let next = now.after(backoff(&id.to_string(), attempts));
+        let (id, fingerprint) = (id.clone(), fingerprint.clone());
+        self.put_failure(Failed { id, fingerprint, attempts, faults, at: now, next, text, permanent });
+    }
+
+    fn put_failure(&mut self, failed: Failed) {
+        self.version += 1;
+        let value = serde_json::to_string(&failed).ok();
+        self.unsaved.push(Row { table: Table::Failures, key: failed.id.to_string(), value });
+        self.failures.insert(failed.id.clone(), failed);
+    }
+
+    /// It worked, or a person wants it tried afresh.
+    pub fn forget_failure(&mut self, id: &ResourceId) {
+        if self.failures.remove(id).is_some() {
+            self.version += 1;
+            self.unsaved.push(Row { table: Table::Failures, key: id.to_string(), value: None });
+        }
+    }
+
+    /// Forgets what concerns nothing that is wanted or there.
+    pub fn forget_failures(&mut self, mut matters: impl FnMut(&ResourceId) -> bool) {
+        let idle: Vec<ResourceId> = self.failures.keys().filter(|id| !matters(id)).cloned().collect();
+        idle.iter().for_each(|id| self.forget_failure(id));
+    }
+
+    /// Rows for the store.
+    pub fn take_unsaved(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.unsaved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_and_stays_within_bounds() {
+        for attempts in 1..40 {
+            let wait = backoff("shop", attempts);
+            let base = (2_000u64 << (attempts - 1).min(10)).min(300_000);
+            assert!((base * 3 / 4..=base * 5 / 4).contains(&(wait.as_millis() as u64)), "{attempts}: {wait:?}");
+        }
+        assert_ne!(backoff("a", 3), backoff("b", 3), "many things do not come back at once");
+    }
+}

@@ -1,0 +1,150 @@
+//! What is to be made, started or replaced.
+
+use super::lane::Queue;
+use super::{Lane, Plan, Sight};
+use crate::blueprint::is_data;
+use crate::desired::Want;
+use crate::resource::{Action, Backend, Kind, Observed, Phase, Reason, ResourceId, Run};
+
+/// All backends: data is made only while every one of them is known.
+pub const BACKENDS: [Backend; 3] = [Backend::Engine, Backend::Postgres, Backend::Objects];
+
+/// What a wanted thing lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Nothing,
+    /// It is to be made or started.
+    Ensure,
+    /// It is to be lowered.
+    Rest,
+    /// It is in the way of what is wanted.
+    Replace(Reason),
+}
+
+impl Sight<'_> {
+    /// Everything wanted that is missing, incomplete, down or different.
+    pub(super) fn ensure(self, plan: &mut Plan, queue: &mut Queue) {
+        for (id, want) in &self.desired.want {
+            match self.lack(id, want) {
+                Lack::Nothing => {}
+                Lack::Rest => self.rest(id, want.run, plan, queue),
+                Lack::Replace(reason) => self.remove(id, reason, plan, queue),
+                Lack::Ensure => match self.obstacle(id, want, plan) {
+                    None => queue.push(lane(want), want.rank, Action::Ensure(Box::new(want.resource()))),
+                    Some(why) => plan.waiting.push(((*id).clone(), why)),
+                },
+            }
+        }
+    }
+
+    fn lack(self, id: &ResourceId, want: &Want<'_>) -> Lack {
+        let Some(observed) = self.inventory.seen.get(id) else {
+            // Paused or stopped is an upper bound: what is absent runs even less.
+            return if want.run == Run::Running { Lack::Ensure } else { Lack::Nothing };
+        };
+        let process = matches!(id.kind, Kind::Container | Kind::Job);
+        let other = process && observed.fingerprint != want.part.fingerprint;
+        match observed.phase {
+            Phase::Removing => in_the_way(id),
+            _ if other => Lack::Replace(Reason::Drift),
+            _ if observed.run > want.run => Lack::Rest,
+            _ if want.run < Run::Running => Lack::Nothing,
+            Phase::Partial => Lack::Ensure,
+            _ if id.kind == Kind::Job => self.job_lacks(id, want, observed.phase),
+            _ if id.kind == Kind::Container => self.container_lacks(id, want, observed),
+            _ => Lack::Nothing,
+        }
+    }
+
+    /// A job is done when its container exited with 0. One cut off runs again; one that failed stays for its logs.
+    fn job_lacks(self, id: &ResourceId, want: &Want<'_>, phase: Phase) -> Lack {
+        match phase {
+            Phase::Exited { code: 0, .. } => Lack::Nothing,
+            Phase::Exited { .. } => {
+                let failed = self.ledger.failure(id, &want.part.fingerprint).is_some_and(|failed| failed.permanent);
+                if failed { Lack::Nothing } else { Lack::Replace(Reason::Drift) }
+            }
+            _ => Lack::Ensure,
+        }
+    }
+
+    /// The engine does not know 'ready': until a generation has been ready its containers are confirmed by an ensure of
+    /// this process.
+    fn container_lacks(self, id: &ResourceId, want: &Want<'_>, observed: &Observed) -> Lack {
+        let up = observed.run == Run::Running && observed.phase == Phase::Whole;
+        let counts = want.ready || self.ledger.is_confirmed(id, observed);
+        if up && counts { Lack::Nothing } else { Lack::Ensure }
+    }
+
+    /// Why it cannot be ensured now.
+    fn obstacle(self, id: &ResourceId, want: &Want<'_>, plan: &mut Plan) -> Option<String> {
+        if self.ledger.call_for(id).is_some() {
+            return Some("under way".to_owned());
+        }
+        if self.ledger.is_unsure(id) {
+            return Some("the last call's outcome is not known yet".to_owned());
+        }
+        if let Some(failed) = self.ledger.failure(id, &want.part.fingerprint) {
+            // What served once is started again for ever, slower.
+            if failed.permanent && !(want.ready && id.kind == Kind::Container) {
+                return Some(failed.text.clone());
+            }
+            if failed.next > self.now {
+                plan.wake_by(failed.next);
+                return Some(format!("{}; tried again soon", failed.text));
+            }
+        }
+        if is_data(id.kind) && want.filled {
+            return Some("its data is gone, and is never made again under the same generation".to_owned());
+        }
+        let needs = want.part.needs.iter().filter(|need| want.waits_for(need));
+        let backends = needs.clone().map(|need| need.backend).chain([id.backend]);
+        let every = is_data(id.kind).then_some(BACKENDS).into_iter().flatten();
+        if let Some(silent) = backends.chain(every).find(|backend| !self.inventory.known.contains(backend)) {
+            return Some(format!("{} does not answer", backend_name(silent)));
+        }
+        needs
+            .clone()
+            .find(|need| !self.is_met(need))
+            .map(|need| format!("waits for {} {}", need.kind.as_str(), need.name))
+    }
+
+    fn is_met(self, need: &ResourceId) -> bool {
+        let Some(observed) = self.inventory.seen.get(need).filter(|_| !self.ledger.is_busy(need)) else { return false };
+        match need.kind {
+            Kind::Job => matches!(observed.phase, Phase::Exited { code: 0, .. }),
+            Kind::Container => self.ledger.is_confirmed(need, observed),
+            _ => observed.phase == Phase::Whole,
+        }
+    }
+}
+
+/// What is on its way out must be gone before it can be made again.
+fn in_the_way(id: &ResourceId) -> Lack {
+    match id.kind {
+        Kind::Container | Kind::Job => Lack::Replace(Reason::Drift),
+        Kind::Network => Lack::Replace(Reason::Cold),
+        Kind::Image => Lack::Replace(Reason::Unwanted),
+        // Data that goes is never called back.
+        Kind::Database | Kind::Bucket => Lack::Nothing,
+    }
+}
+
+fn lane(want: &Want<'_>) -> Lane {
+    match want.part.id.kind {
+        Kind::Image => Lane::Build,
+        Kind::Job => Lane::Job,
+        _ if want.ready => Lane::Wake,
+        _ => Lane::Start,
+    }
+}
+
+/// What people call a backend.
+#[must_use]
+pub fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Engine => "the container engine",
+        Backend::Postgres => "PostgreSQL",
+        Backend::Objects => "the object store",
+    }
+}

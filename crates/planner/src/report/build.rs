@@ -1,0 +1,145 @@
+//! The view, put together.
+
+use std::cmp::Reverse;
+
+use super::{Report, Status};
+use crate::facts::{Listed, RefRow};
+use crate::identity::ProjectName;
+use crate::injected::note;
+use crate::plan::backend_name;
+use crate::resource::Kind;
+use crate::standing::Commit;
+use crate::view::{CommitView, ProjectView, RefView, View};
+use crate::{hosts, sleep};
+
+impl<'a> Report<'_, 'a> {
+    /// Everything that is shown.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let policy = self.eyes.standing.policy;
+        View {
+            at: self.eyes.standing.now,
+            domain: policy.authority(&policy.domain),
+            projects: policy.projects.keys().map(|project| self.project(project)).collect(),
+            places: (self.eyes.holders().len(), policy.limits.environments),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn project(&self, project: &ProjectName) -> ProjectView {
+        let standing = &self.eyes.standing;
+        let labels = standing.labels(project);
+        let mut refs: Vec<&RefRow> = standing.facts.refs.values().filter(|row| row.project == *project).collect();
+        refs.sort_by_key(|row| (!row.is_open(), Reverse(row.head().map_or(0, |head| head.sequence))));
+        let suffix = policy_suffix(self, project);
+        let refs = refs.into_iter().filter_map(|of| {
+            let commits: Vec<CommitView> = of
+                .commits
+                .iter()
+                .rev()
+                .filter_map(|listed| Some(self.commit(of, listed, standing.commit(project, &listed.sha)?)))
+                .filter(|commit| of.is_open() || commit.generation > 0 && !is_over(commit))
+                .collect();
+            let label = labels.get(&of.name)?;
+            let alias_url = standing.policy.url(&hosts::alias(label, suffix, &standing.policy.domain));
+            let shown = of.is_open() || !commits.is_empty();
+            shown.then(|| RefView {
+                name: of.name.clone(),
+                open: of.is_open(),
+                title: of.title.clone(),
+                foreign: of.foreign,
+                alias_url,
+                commits,
+            })
+        });
+        ProjectView { name: project.clone(), refs: refs.collect() }
+    }
+
+    fn commit(&self, of: &RefRow, listed: &Listed, commit: &Commit<'a>) -> CommitView {
+        let standing = &self.eyes.standing;
+        let Status { env, trust, row, state, reason, since } = self.status(commit);
+        let source = standing.facts.sources.get(&(of.project.clone(), listed.sha));
+        let policy = standing.policy;
+        let host = hosts::canonical(&listed.sha, policy_suffix(self, &of.project), &policy.domain);
+        let live = row.filter(|row| row.is_live());
+        let begun = row.and_then(|row| row.begun.as_ref());
+        let generation = begun.map(|begun| begun.generation);
+        let shown = live.and_then(|row| row.serving().or(row.coming()));
+        let blueprint = shown.and_then(|generation| self.eyes.blueprints.get(env, generation).ok());
+        let parts = blueprint.into_iter().flat_map(|blueprint| &blueprint.parts);
+        let processes = parts.filter(|part| matches!(part.id.kind, Kind::Container | Kind::Job));
+        let mut logs: Vec<String> = live.map(|_| "build".to_owned()).into_iter().collect();
+        logs.extend(processes.map(|part| part.id.name.clone()));
+        let manifest = source.and_then(|source| source.manifest.as_ref().ok());
+        let links = manifest.into_iter().flat_map(|manifest| {
+            let key = &standing.facts.key;
+            manifest.links.iter().map(|link| (link.name.clone(), link.path.clone(), note(key, env, manifest, link)))
+        });
+        CommitView {
+            sha: listed.sha,
+            subject: source.map(|source| source.subject.clone()).unwrap_or_default(),
+            author: source.map(|source| source.author.clone()).unwrap_or_default(),
+            trust,
+            env: env.clone(),
+            url: policy.url(&host),
+            state,
+            reason,
+            since,
+            generation: generation.unwrap_or(0),
+            next: live
+                .filter(|row| row.serving().is_some() && row.coming().is_some())
+                .map(|row| self.coming_up(env, row).0),
+            asked: begun
+                .map(|begun| begun.asked)
+                .filter(|_| live.is_some())
+                .or(row.and_then(|row| row.asked).map(|asked| asked.at)),
+            took: live.and_then(|row| row.ready.as_ref()).and_then(|ready| ready.took),
+            pinned: row.is_some_and(|row| row.pinned),
+            visited: live.map(sleep::last_sign).filter(|at| at.0 > 0),
+            expires: live.and_then(|row| row.expires(&policy.lifetime)),
+            held: row.is_some_and(|row| row.held.is_some()),
+            logs,
+            links: links.collect(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let ledger = self.eyes.ledger;
+        let mut warnings = Vec::new();
+        for (backend, why) in &ledger.silent {
+            warnings.push(format!("{} does not answer: {why}", backend_name(*backend)));
+        }
+        for (project, why) in &ledger.forges {
+            warnings.extend(why.as_ref().map(|why| format!("the repository of {project} does not answer: {why}")));
+        }
+        let held = self.eyes.standing.facts.envs.values().filter(|row| row.held.is_some()).count();
+        if held > 0 {
+            warnings.push(format!(
+                "{held} environments would go at once; they are held, and run on, until `sidestage gc --confirm`"
+            ));
+        }
+        let condemned = &self.eyes.standing.facts.condemned;
+        let orphans = ledger.orphans.keys().filter(|owner| !condemned.contains_key(*owner)).count();
+        if orphans > 0 {
+            let after = if self.eyes.holds_orphans(orphans) {
+                "they are more than half of what there is, so they go with `sidestage gc --confirm` only"
+            } else {
+                "they are stopped, and go after a day, or now with `sidestage gc`"
+            };
+            warnings.push(format!("{orphans} environments of ours are known by nothing: {after}"));
+        }
+        for failed in ledger.failures().filter(|failed| ledger.lowering_failure(&failed.id).is_some()) {
+            warnings.push(format!("{} cannot be removed: {}; tried again until it works", failed.id, failed.text));
+        }
+        warnings
+    }
+}
+
+fn is_over(commit: &CommitView) -> bool {
+    use crate::view::State;
+    matches!(commit.state, State::Expired | State::Superseded | State::Removed | State::Unstaged | State::Blocked)
+}
+
+pub(crate) fn policy_suffix<'p>(report: &Report<'_, 'p>, project: &ProjectName) -> &'p str {
+    report.eyes.standing.policy.projects.get(project).map_or("", |project| project.suffix.as_str())
+}

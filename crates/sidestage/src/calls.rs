@@ -1,0 +1,129 @@
+//! Calls to drivers: each in a task of its own, with its deadline, and a way to cut those that may be cut.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::{Driver, Listing, Log};
+use planner::event::{CallId, Event};
+use planner::resource::{Action, Backend, Failure, Kind, Observed, Resource, ResourceId};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::controller::Input;
+use crate::state_dir::StateDir;
+
+/// How long a rest or a removal may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The drivers, and what is under way at them.
+pub struct Calls {
+    drivers: BTreeMap<Backend, Arc<dyn Driver>>,
+    dir: Arc<StateDir>,
+    under_way: BTreeMap<CallId, CancellationToken>,
+}
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").field("under_way", &self.under_way.len()).finish_non_exhaustive()
+    }
+}
+
+impl Calls {
+    /// Nothing under way yet.
+    #[must_use]
+    pub fn new(drivers: BTreeMap<Backend, Arc<dyn Driver>>, dir: Arc<StateDir>) -> Calls {
+        Calls { drivers, dir, under_way: BTreeMap::new() }
+    }
+
+    /// Makes the call; its result comes back as [`Event::Returned`].
+    pub fn start(&mut self, call: CallId, action: Action, seen: &Listing, input: &UnboundedSender<Input>) {
+        let cut = CancellationToken::new();
+        self.under_way.insert(call, cut.clone());
+        let input = input.clone();
+        let Some(driver) = self.drivers.get(&action.id().backend).cloned() else {
+            let failure = Failure::permanent(format!("no driver for {:?}", action.id().backend));
+            let _ = input.send(Input::Event(Event::Returned { call, result: Err(failure) }));
+            return;
+        };
+        let needs = match &action {
+            Action::Ensure(resource) => {
+                resource.needs.iter().filter_map(|id| Some((id.clone(), seen.get(id)?.clone()))).collect()
+            }
+            Action::Rest(..) | Action::Remove(..) => Listing::new(),
+        };
+        let log = self.log(&action);
+        tokio::spawn(async move {
+            let id = action.id().clone();
+            let result = tokio::select! {
+                result = perform(&*driver, action, &needs, &log) => result,
+                () = cut.cancelled() => Err(Failure::Cancelled),
+            };
+            if let Err(failure) = &result {
+                log.line(&failure.to_string());
+                warn!(%id, %failure, "call failed");
+            }
+            let _ = input.send(Input::Event(Event::Returned { call, result }));
+        });
+    }
+
+    /// Builds and jobs have a log that people read; the rest is read from the engine or not at all.
+    fn log(&self, action: &Action) -> Log {
+        let Action::Ensure(resource) = action else { return Log::none() };
+        if !matches!(resource.id.kind, Kind::Image | Kind::Job) {
+            return Log::none();
+        }
+        let path = self.dir.log(&resource.id);
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| Log::create(&path));
+        made.unwrap_or_else(|failure| {
+            warn!(%failure, path = %path.display(), "cannot write a log");
+            Log::none()
+        })
+    }
+
+    /// Cuts a call; it returns [`Failure::Cancelled`].
+    pub fn cancel(&mut self, call: CallId) {
+        if let Some(cut) = self.under_way.get(&call) {
+            cut.cancel();
+        }
+    }
+
+    /// A call came back.
+    pub fn returned(&mut self, call: CallId) {
+        self.under_way.remove(&call);
+    }
+}
+
+async fn perform(
+    driver: &dyn Driver,
+    action: Action,
+    needs: &Listing,
+    log: &Log,
+) -> Result<Option<Observed>, Failure> {
+    match action {
+        Action::Ensure(resource) => {
+            let ensured = driver.ensure(&resource, needs, log);
+            in_time(resource.deadline, &resource.id, ensured).await.map(Some).inspect(|_| told(&resource))
+        }
+        Action::Rest(id, run) => in_time(DEADLINE, &id, driver.rest(&id, run)).await.map(|()| None),
+        Action::Remove(id, reason) => {
+            info!(%id, ?reason, "remove");
+            in_time(DEADLINE, &id, driver.remove(&id)).await.map(|()| None)
+        }
+    }
+}
+
+fn told(resource: &Resource) {
+    info!(id = %resource.id, "ensured");
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    id: &ResourceId,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
+        Err(Failure::transient(format!("{} {}: no answer within {} s", id.kind.as_str(), id.name, deadline.as_secs())))
+    })
+}

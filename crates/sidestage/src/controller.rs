@@ -1,0 +1,308 @@
+//! Runs the core: one loop, one copy of the facts in memory. It takes in what happens, steps the core, and does what
+//! the step says: persist, publish, start, in this order. It decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use console::Ask;
+use drivers::docker::Docker;
+use drivers::git::GitForge;
+use edge::Visits;
+use futures_util::StreamExt;
+use planner::core::Core;
+use planner::event::{CallId, Event, RequestId, Step};
+use planner::identity::{EnvId, ProjectName, Time};
+use planner::resource::Backend;
+use planner::tables::Tables;
+use planner::view::View;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::calls::Calls;
+use crate::clock::now;
+use crate::listings::Listings;
+use crate::logs::Logs;
+use crate::store::Store;
+use crate::watch::Watch;
+
+/// Everything is listed this often, whatever events say.
+const LISTING: Duration = Duration::from_secs(30);
+/// Visits are taken from the edge this often.
+const VISITS: Duration = Duration::from_secs(10);
+
+/// What comes into the loop from tasks that it started.
+#[derive(Debug)]
+pub enum Input {
+    /// For the core.
+    Event(Event),
+    /// A forge was asked for its refs, for these people.
+    Looked(ProjectName, Event, Vec<Answer>),
+    /// Something changed at a backend: list it again.
+    Dirty(Backend),
+}
+
+/// The way back to somebody who asked for a look.
+pub type Answer = oneshot::Sender<Result<(), String>>;
+
+/// The receiving ends of what edge and console send, and the sending ends of what they show.
+#[derive(Debug)]
+pub struct Ends {
+    /// Requests of people.
+    pub ask: mpsc::Receiver<Ask>,
+    /// Environments somebody waits for.
+    pub knock: mpsc::Receiver<EnvId>,
+    /// Visits as the edge counts them.
+    pub visits: Arc<Visits>,
+    /// Tables of the edge.
+    pub tables: watch::Sender<Arc<Tables>>,
+    /// What people see.
+    pub view: watch::Sender<Arc<View>>,
+}
+
+/// The loop's state beside the core: what is under way, and who waits for an answer.
+pub struct Controller {
+    core: Core,
+    store: Store,
+    calls: Calls,
+    listings: Listings,
+    logs: Logs,
+    watches: BTreeMap<ProjectName, Watch>,
+    forges: BTreeMap<ProjectName, Arc<GitForge>>,
+    ends: Ends,
+    input: mpsc::UnboundedSender<Input>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    pending: Vec<Event>,
+    answers: BTreeMap<RequestId, oneshot::Sender<Result<String, String>>>,
+    requests: u64,
+    reading: BTreeSet<(ProjectName, planner::identity::Sha)>,
+    looks: Vec<(ProjectName, Answer)>,
+}
+
+/// The parts that the controller is made of.
+pub struct Parts {
+    /// The core, restored.
+    pub core: Core,
+    /// Where its rows go.
+    pub store: Store,
+    /// Where calls go.
+    pub calls: Calls,
+    /// Where listings come from.
+    pub listings: Listings,
+    /// Where logs are read.
+    pub logs: Logs,
+    /// One a project.
+    pub forges: BTreeMap<ProjectName, Arc<GitForge>>,
+    /// Ends of the doors.
+    pub ends: Ends,
+    /// Whose events say that something changed.
+    pub engine: Docker,
+    /// The loop's own mailbox, whose sender calls and listings hold.
+    pub mailbox: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+}
+
+impl Controller {
+    /// Puts the parts together and begins to watch the forges.
+    #[must_use]
+    pub fn new(parts: Parts) -> Controller {
+        let Parts { core, store, calls, listings, logs, forges, ends, engine, mailbox: (input, inputs) } = parts;
+        follow(&engine, input.clone());
+        let watches =
+            forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
+        Controller {
+            core,
+            store,
+            calls,
+            listings,
+            logs,
+            watches,
+            forges,
+            ends,
+            input,
+            inputs,
+            pending: Vec::new(),
+            answers: BTreeMap::new(),
+            requests: 0,
+            reading: BTreeSet::new(),
+            looks: Vec::new(),
+        }
+    }
+
+    /// Runs until told to stop. Calls under way are dropped then: the next start finds in a listing what they did.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut listing = interval(LISTING);
+        listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut visits = interval(VISITS);
+        let mut wake_at = None;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(input) = self.inputs.recv() => self.take(input),
+                Some(ask) = self.ends.ask.recv() => self.asked(ask),
+                Some(env) = self.ends.knock.recv() => self.pending.push(Event::Knock(env)),
+                _ = listing.tick() => self.listings.all(&mut self.core),
+                _ = visits.tick() => self.visits(),
+                () = until(wake_at) => {}
+            }
+            self.drain();
+            let step = self.core.step(now(), std::mem::take(&mut self.pending));
+            wake_at = step.wake_at;
+            if !self.persist(&step, &shutdown).await {
+                break;
+            }
+            self.perform(step);
+        }
+        self.store.close().await;
+    }
+
+    /// Takes whatever else has queued up, so that one step and one transaction serve it all.
+    fn drain(&mut self) {
+        while let Ok(input) = self.inputs.try_recv() {
+            self.take(input);
+        }
+        while let Ok(ask) = self.ends.ask.try_recv() {
+            self.asked(ask);
+        }
+        while let Ok(env) = self.ends.knock.try_recv() {
+            self.pending.push(Event::Knock(env));
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => {
+                match &event {
+                    Event::Returned { call, .. } => self.calls.returned(*call),
+                    Event::Listed { backend, .. } => self.listings.returned(*backend, &mut self.core),
+                    Event::Read { project, sha, .. } => {
+                        self.reading.remove(&(project.clone(), *sha));
+                    }
+                    _ => {}
+                }
+                self.pending.push(event);
+            }
+            Input::Looked(project, event, answers) => {
+                self.pending.push(event);
+                self.looks.extend(answers.into_iter().map(|answer| (project.clone(), answer)));
+            }
+            Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Command(actor, command, answer) => {
+                self.requests += 1;
+                let request = RequestId(self.requests);
+                self.answers.insert(request, answer);
+                self.pending.push(Event::Asked { request, actor, command });
+            }
+            Ask::Logs { env, name, follow, reply } => {
+                let found = self.core.log(&env, &name);
+                self.logs.open(found, &env, &name, follow, reply);
+            }
+            Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
+            Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
+                Some((_, watch)) => watch.look(answer),
+                None => drop(answer.send(Err(format!("no project {project:?} in the configuration")))),
+            },
+        }
+    }
+
+    fn visits(&mut self) {
+        let visits = self.ends.visits.snapshot(now());
+        if !visits.is_empty() {
+            self.pending.push(Event::Visits(visits));
+        }
+    }
+
+    /// Nothing happens before it is written: a full disk stops the loop here, while the edge goes on serving.
+    /// False when told to stop meanwhile.
+    async fn persist(&self, step: &Step, shutdown: &CancellationToken) -> bool {
+        let mut pause = Duration::from_millis(100);
+        while let Err(failure) = self.store.write(&step.persist).await {
+            error!(%failure, "cannot write the store; nothing is started until it can: is the disk full?");
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+                () = shutdown.cancelled() => return false,
+            }
+        }
+        true
+    }
+
+    fn perform(&mut self, step: Step) {
+        if let Some((tables, view)) = step.publish {
+            self.ends.tables.send_replace(tables);
+            self.ends.view.send_replace(view);
+        }
+        for call in step.cancel {
+            self.calls.cancel(call);
+        }
+        for (call, action) in step.start {
+            self.start(call, action);
+        }
+        for backend in step.look {
+            self.listings.dirty(backend, &mut self.core);
+        }
+        for (project, sha) in step.read {
+            self.read(project, sha);
+        }
+        for (request, reply) in step.replies {
+            if let Some(answer) = self.answers.remove(&request) {
+                let _ = answer.send(reply);
+            }
+        }
+        self.answer_looks();
+    }
+
+    fn start(&mut self, call: CallId, action: planner::resource::Action) {
+        let seen = &self.core.inventory().seen;
+        self.calls.start(call, action, seen, &self.input);
+    }
+
+    fn read(&mut self, project: ProjectName, sha: planner::identity::Sha) {
+        let Some(forge) = self.forges.get(&project).cloned() else {
+            warn!(%project, "no forge for a project that has commits");
+            return;
+        };
+        if self.reading.insert((project.clone(), sha)) {
+            let input = self.input.clone();
+            tokio::spawn(async move {
+                let source = drivers::Forge::read(&*forge, &sha).await;
+                let _ = input.send(Input::Event(Event::Read { project, sha, source }));
+            });
+        }
+    }
+
+    /// A look is over when the project's refs are known and no commit of it is still being read.
+    fn answer_looks(&mut self) {
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.looks)
+            .into_iter()
+            .partition(|(project, _)| !self.reading.iter().any(|(reading, _)| reading == project));
+        self.looks = waiting;
+        for (_, answer) in done {
+            let _ = answer.send(Ok(()));
+        }
+    }
+}
+
+/// Has the engine listed whenever it tells of something, for as long as the loop lives.
+fn follow(engine: &Docker, input: mpsc::UnboundedSender<Input>) {
+    let mut events = engine.events();
+    tokio::spawn(async move {
+        while events.next().await.is_some() {
+            if input.send(Input::Dirty(Backend::Engine)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+async fn until(time: Option<Time>) {
+    match time {
+        Some(time) => sleep_until(Instant::now() + time.since(now())).await,
+        None => std::future::pending().await,
+    }
+}

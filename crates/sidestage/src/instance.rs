@@ -1,0 +1,333 @@
+//! A running Sidestage: everything wired together, from listeners to the loop.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use console::Links;
+use drivers::Driver;
+use drivers::docker::{self, Docker};
+use drivers::git::GitForge;
+use drivers::objects::{ObjectStore, Objects};
+use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
+use edge::{Visits, proxy::Side};
+use planner::core::Core;
+use planner::identity::{InstanceKey, ProjectName};
+use planner::injected::Endpoints;
+use planner::resource::{Backend, Failure};
+use planner::tables::Tables;
+use planner::view::View;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+use crate::calls::Calls;
+use crate::clock::now;
+use crate::config::Config;
+use crate::controller::{Controller, Ends, Parts};
+use crate::listings::Listings;
+use crate::logs::Logs;
+use crate::state_dir::{self, StateDir};
+use crate::store::Store;
+use crate::{bind, notify, teardown};
+
+/// One driver for each backend.
+pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
+
+/// One forge for each project.
+type Forges = BTreeMap<ProjectName, Arc<GitForge>>;
+
+/// A running Sidestage. Dropping it leaves tasks running until the runtime ends; stop it.
+pub struct Instance {
+    config: Config,
+    dir: Arc<StateDir>,
+    key: InstanceKey,
+    world: World,
+    doors: console::Doors,
+    links: Links,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The outside world as one instance sees it.
+struct World {
+    docker: Docker,
+    server: Arc<Server>,
+    store: Arc<ObjectStore>,
+    drivers: Drivers,
+    forges: Forges,
+    services: Ipv4Addr,
+}
+
+/// Bound listeners, before anything is started: a taken port stops the start while nothing has happened.
+struct Sockets {
+    http: TcpListener,
+    console: TcpListener,
+    dns: Vec<UdpSocket>,
+    dns_tcp: Vec<TcpListener>,
+}
+
+impl Instance {
+    /// Starts everything: listeners, service address, database server, object store, loop, edge, console.
+    ///
+    /// # Errors
+    /// The first thing that does not start: what, where, what to do.
+    pub async fn start(config: Config) -> anyhow::Result<Instance> {
+        let dir = Arc::new(StateDir::take(&config.state_dir)?);
+        let key = dir.instance_key()?;
+        let sockets = Sockets::bind(&config).await?;
+        let world = World::open(&config, &dir, &key).await?;
+        let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
+        let rows = store.load().await.context("cannot read the store")?;
+        let core = Core::restore(key.clone(), config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
+
+        let (ask, asked) = mpsc::channel(64);
+        let (knock, knocked) = mpsc::channel(256);
+        let (tables, published) = watch::channel(Arc::new(Tables::default()));
+        let (view, shown) = watch::channel(Arc::new(View::default()));
+        let visits = Arc::new(Visits::new(now));
+        let ends = Ends { ask: asked, knock: knocked, visits: visits.clone(), tables, view };
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+
+        let objects = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let edge = edge::Doors { tables: published, knock, visits, objects: objects.local_addr()? };
+        let doors = console::Doors { view: shown, ask, now };
+        let instance = Instance { links: Links::new(now), config, dir, key, world, doors, shutdown, tasks };
+        instance.serve_objects(objects);
+        instance.serve_edge(sockets.http, sockets.dns, sockets.dns_tcp, &edge).await?;
+        instance.serve_console(sockets.console)?;
+        instance.run_loop(core, store, ends);
+        Ok(instance)
+    }
+
+    fn serve_objects(&self, listener: TcpListener) {
+        let (store, shutdown) = (self.world.store.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move { store.serve(listener, shutdown).await });
+    }
+
+    /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
+    async fn serve_edge(
+        &self,
+        http: TcpListener,
+        mut dns: Vec<UdpSocket>,
+        mut dns_tcp: Vec<TcpListener>,
+        doors: &edge::Doors,
+    ) -> anyhow::Result<()> {
+        let services = IpAddr::from(self.world.services);
+        let inner = bind::tcp(SocketAddr::new(services, self.config.inner_port()), "inner edge").await?;
+        dns.push(bind::udp(SocketAddr::new(services, 53), "DNS of environments").await?);
+        dns_tcp.push(bind::tcp(SocketAddr::new(services, 53), "DNS of environments").await?);
+        self.tasks.spawn(edge::proxy::serve(http, doors.clone(), Side::Outer, self.shutdown.clone()));
+        self.tasks.spawn(edge::proxy::serve(inner, doors.clone(), Side::Inner, self.shutdown.clone()));
+        let answers = edge::dns::serve(dns, dns_tcp, doors.tables.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(failure) = answers.await {
+                error!(%failure, "the DNS broke");
+            }
+        });
+        Ok(())
+    }
+
+    fn serve_console(&self, listener: TcpListener) -> anyhow::Result<()> {
+        let settings = console::Settings {
+            url: self.config.console_url(),
+            instance: self.key.instance(),
+            version: env!("CARGO_PKG_VERSION"),
+            links: self.links.clone(),
+        };
+        let local = bind::unix(&self.control_socket())?;
+        let hooks = notify::listen(&state_dir::notify_socket(&self.config.state_dir))?;
+        let (doors, stop) = (self.doors.clone(), self.shutdown.clone());
+        let people = console::serve(listener, settings.clone(), doors.clone(), stop.clone().cancelled_owned());
+        let cli = console::serve_local(local, settings, doors.clone(), stop.clone().cancelled_owned());
+        self.tasks.spawn(async move {
+            let (people, cli) = tokio::join!(people, cli);
+            for failure in [people, cli].into_iter().filter_map(Result::err) {
+                error!(%failure, "the console broke");
+            }
+        });
+        self.tasks.spawn(notify::serve(hooks, doors, stop));
+        Ok(())
+    }
+
+    fn run_loop(&self, core: Core, store: Store, ends: Ends) {
+        let mailbox = mpsc::unbounded_channel();
+        let drivers = &self.world.drivers;
+        let controller = Controller::new(Parts {
+            core,
+            store,
+            calls: Calls::new(drivers.clone(), self.dir.clone()),
+            listings: Listings::new(drivers.clone(), mailbox.0.clone()),
+            logs: Logs::new(self.dir.clone(), self.world.docker.clone()),
+            forges: self.world.forges.clone(),
+            ends,
+            engine: self.world.docker.clone(),
+            mailbox,
+        });
+        self.tasks.spawn(controller.run(self.shutdown.clone()));
+        let (server, stop) = (self.world.server.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = server.keep() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// A fresh one-time link into the console.
+    #[must_use]
+    pub fn login_link(&self) -> String {
+        let url = self.config.console_url();
+        self.links.issue().map_or_else(|_| url.clone(), |token| format!("{url}/login?token={token}"))
+    }
+
+    /// Where the CLI reaches it.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        state_dir::control_socket(&self.config.state_dir)
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The way to the loop.
+    #[must_use]
+    pub fn doors(&self) -> console::Doors {
+        self.doors.clone()
+    }
+
+    /// The drivers, for looking.
+    #[must_use]
+    pub fn drivers(&self) -> &Drivers {
+        &self.world.drivers
+    }
+
+    /// Stops serving and deciding. Containers and databases go on, and the next start takes them up.
+    pub async fn stop(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Stops, and removes everything of this instance from the machine.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub async fn destroy(self) -> anyhow::Result<()> {
+        self.stop().await;
+        let root = self.config.state_dir.clone();
+        self.world.destroy(&self.key).await?;
+        remove_folders(&root)
+    }
+
+    /// Removes what an instance that was killed left behind, if it left anything.
+    ///
+    /// # Errors
+    /// When another Sidestage still runs there, or something cannot be removed.
+    pub async fn remove_leftovers(config: &Config) -> anyhow::Result<()> {
+        if !config.state_dir.exists() {
+            return remove_folders(&config.state_dir);
+        }
+        let dir = Arc::new(StateDir::take(&config.state_dir)?);
+        let key = dir.instance_key()?;
+        World::open(config, &dir, &key).await?.destroy(&key).await?;
+        remove_folders(&config.state_dir)
+    }
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> anyhow::Result<Sockets> {
+        let mut sockets = Sockets {
+            http: bind::tcp(config.listen.http, "[listen] http").await?,
+            console: bind::tcp(config.listen.console, "[listen] console").await?,
+            dns: Vec::new(),
+            dns_tcp: Vec::new(),
+        };
+        if let Some(address) = config.dns() {
+            sockets.dns.push(bind::udp(address, "[listen] dns").await?);
+            sockets.dns_tcp.push(bind::tcp(address, "[listen] dns").await?);
+        }
+        Ok(sockets)
+    }
+}
+
+impl World {
+    async fn open(config: &Config, dir: &StateDir, key: &InstanceKey) -> anyhow::Result<World> {
+        let services = docker::service_bridge(key, config.network.services).await.context("the service address")?;
+        let forges = forges(config, dir)?;
+        let port = config.inner_port();
+        let authority = if port == 80 { config.domain.clone() } else { format!("{}:{port}", config.domain) };
+        // Inside, the endpoint is plain http even where a proxy in front speaks https: the inner edge has no certificate.
+        let endpoints =
+            Endpoints { domain: config.domain.clone(), objects: format!("http://{authority}"), database_port: 5432 };
+        let settings = docker::Settings {
+            pool: config.network.pool,
+            runc_for_forks: config.engine.runc_for_forks,
+            ..docker::Settings::new(endpoints, services, contexts(&forges))
+        };
+        let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
+        let home = state_dir::services(&config.state_dir).join("postgres");
+        let managed = ServerSettings {
+            bin_dir: config.database.bin_dir.clone(),
+            ..ServerSettings::new(home, IpAddr::from(services))
+        };
+        let server = Arc::new(Server::start(managed).await.context("the database server")?);
+        let postgres = Postgres::new(&server, key.clone(), Allowance::default());
+        let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
+        let store = Arc::new(store);
+        let drivers: Drivers = BTreeMap::from([
+            (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),
+            (Backend::Postgres, Arc::new(postgres)),
+            (Backend::Objects, Arc::new(Objects::new(store.clone()))),
+        ]);
+        Ok(World { docker, server, store, drivers, forges, services })
+    }
+
+    async fn destroy(self, key: &InstanceKey) -> anyhow::Result<()> {
+        teardown::remove_everything(&self.drivers).await?;
+        self.server.destroy().await.context("the database server")?;
+        docker::remove_service_bridge(key).await.context("the service address")
+    }
+}
+
+fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
+    let mut forges = Forges::new();
+    for project in &config.project {
+        let mirror = dir.mirrors().join(format!("{}.git", project.name));
+        let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
+            .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
+        forges.insert(project.name.clone(), Arc::new(forge));
+    }
+    Ok(forges)
+}
+
+/// The engine's driver reads a build's source through the forge of its project.
+fn contexts(forges: &Forges) -> docker::Contexts {
+    let (forges, runtime) = (forges.clone(), Handle::current());
+    Arc::new(move |build| {
+        let of = &build.of;
+        let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
+        let opened = runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))?;
+        Ok(docker::Context { dockerfile: opened.dockerfile, tar: opened.tar })
+    })
+}
+
+fn remove_folders(root: &std::path::Path) -> anyhow::Result<()> {
+    for folder in [state_dir::services(root), root.to_owned()] {
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

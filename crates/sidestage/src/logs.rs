@@ -1,0 +1,106 @@
+//! Logs for people: builds and jobs from files, containers from the engine.
+
+use std::io::SeekFrom;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::docker::Docker;
+use futures_util::StreamExt;
+use planner::identity::EnvId;
+use planner::resource::{Kind, ResourceId};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::state_dir::StateDir;
+
+/// How often the end of a followed file is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// So many of a container's last lines are shown.
+const TAIL: usize = 10_000;
+
+type Reply = oneshot::Sender<Result<mpsc::Receiver<String>, String>>;
+
+/// Where logs are read.
+pub struct Logs {
+    dir: Arc<StateDir>,
+    docker: Docker,
+}
+
+impl Logs {
+    /// Over the state directory's files and the engine's containers.
+    #[must_use]
+    pub fn new(dir: Arc<StateDir>, docker: Docker) -> Logs {
+        Logs { dir, docker }
+    }
+
+    /// Answers with the log of a resource, or with what there is instead.
+    pub fn open(&self, found: Option<ResourceId>, env: &EnvId, name: &str, follow: bool, reply: Reply) {
+        let Some(id) = found else {
+            let _ = reply.send(Err(format!("environment {env} has no log {name:?}")));
+            return;
+        };
+        let (chunks, chunked) = mpsc::channel(16);
+        match id.kind {
+            Kind::Image | Kind::Job => {
+                tokio::spawn(read(self.dir.log(&id), follow, chunks));
+            }
+            _ => {
+                tokio::spawn(print(self.docker.clone(), env.clone(), id, follow, chunks));
+            }
+        }
+        let _ = reply.send(Ok(chunked));
+    }
+}
+
+/// Sends what a container prints; where there is none, a line that says so.
+async fn print(docker: Docker, env: EnvId, id: ResourceId, follow: bool, chunks: mpsc::Sender<String>) {
+    match docker.logs(&env, id.generation, &id.name, TAIL, follow).await {
+        Ok(mut printed) => {
+            while let Some(chunk) = printed.next().await {
+                if chunks.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        }
+        Err(failure) => drop(chunks.send(format!("{failure}\n")).await),
+    }
+}
+
+/// Sends a file's content, and what is appended to it until the other side hangs up.
+async fn read(path: PathBuf, follow: bool, chunks: mpsc::Sender<String>) {
+    let mut at = 0;
+    let mut half = Vec::new();
+    while !chunks.is_closed() {
+        if let Ok(mut file) = File::open(&path).await {
+            // A log that was started anew is shorter than what we have read of the old one.
+            if file.metadata().await.is_ok_and(|meta| meta.len() < at) {
+                at = 0;
+            }
+            let mut bytes = std::mem::take(&mut half);
+            if file.seek(SeekFrom::Start(at)).await.is_ok()
+                && let Ok(count) = file.read_to_end(&mut bytes).await
+            {
+                at += count as u64;
+            }
+            half = incomplete_tail(&mut bytes);
+            if !bytes.is_empty() && chunks.send(String::from_utf8_lossy(&bytes).into_owned()).await.is_err() {
+                return;
+            }
+        }
+        if !follow {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Takes off the first bytes of a character whose rest has not been written yet.
+fn incomplete_tail(bytes: &mut Vec<u8>) -> Vec<u8> {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => bytes.split_off(error.valid_up_to()),
+        _ => Vec::new(),
+    }
+}

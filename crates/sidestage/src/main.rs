@@ -1,0 +1,137 @@
+//! `sidestage`: one binary for the controller, the demo and the command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use sidestage::config::Config;
+use sidestage::instance::Instance;
+use sidestage::{cli, demo, notify, state_dir};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Every commit of every open pull request gets its own running environment.
+#[derive(Debug, Parser)]
+#[command(name = "sidestage", disable_version_flag = true)]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, env = "SIDESTAGE_CONFIG", default_value = "/etc/sidestage/sidestage.toml")]
+    config: PathBuf,
+    /// Socket of the controller; by default the one in the configuration's `state_dir`.
+    #[arg(long, global = true, env = "SIDESTAGE_SOCKET")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller.
+    Serve,
+    /// Show everything on this machine with a sample application, until Ctrl-C.
+    Demo(demo::Options),
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// For post-receive hooks: tell the controller of a push and print what becomes of it.
+    Notify {
+        /// The project's name.
+        project: String,
+        /// Go on until every commit that was pushed is ready or has failed.
+        #[arg(long)]
+        wait: bool,
+    },
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether the configuration is valid.
+    Check,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sidestage: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Serve => {
+            log_to_stderr("info");
+            serve(Config::read(&arguments.config)?).await?;
+        }
+        Command::Demo(options) => {
+            log_to_stderr("error");
+            let shutdown = on_signal()?;
+            demo::run(options, shutdown).await?;
+        }
+        Command::Config { what: ConfigCommand::Check } => {
+            let config = Config::read(&arguments.config)?;
+            println!("{} is valid: {} projects", arguments.config.display(), config.project.len());
+        }
+        Command::Notify { project, wait } => {
+            let socket = match arguments.socket {
+                Some(socket) => socket,
+                None => state_dir::notify_socket(&Config::read(&arguments.config)?.state_dir),
+            };
+            notify::send(&socket, &project, wait).await?;
+        }
+        Command::Client(command) => {
+            let socket = match arguments.socket {
+                Some(socket) => socket,
+                None => state_dir::control_socket(&Config::read(&arguments.config)?.state_dir),
+            };
+            return Ok(cli::run(&socket, command, &mut cli::Screen::standard()).await.into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = on_signal()?;
+    let instance = Instance::start(config).await?;
+    eprintln!("Sign in to the console: {}", instance.login_link());
+    shutdown.cancelled().await;
+    instance.stop().await;
+    Ok(())
+}
+
+/// Cancelled at the first SIGINT or SIGTERM; a second one ends the process as usual.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt()).context("signals")?, signal(SignalKind::terminate()).context("signals")?);
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancelled.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(token)
+}
+
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},hickory_server=error,s3s=error,sqlx=error")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

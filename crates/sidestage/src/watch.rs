@@ -1,0 +1,74 @@
+//! Watches one forge: lists its refs when they changed, when somebody asks for a look, and every minute.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::Forge;
+use drivers::git::GitForge;
+use planner::event::Event;
+use planner::identity::ProjectName;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::controller::{Answer, Input};
+
+/// Refs are listed at least this often.
+const POLL: Duration = Duration::from_secs(60);
+
+/// A task that lists one project's refs, one listing after the other, so that they arrive in their order.
+#[derive(Debug)]
+pub struct Watch {
+    look: mpsc::UnboundedSender<Answer>,
+}
+
+impl Watch {
+    /// Starts the task; it ends with the loop.
+    #[must_use]
+    pub fn start(project: &ProjectName, forge: &Arc<GitForge>, input: mpsc::UnboundedSender<Input>) -> Watch {
+        let (look, looks) = mpsc::unbounded_channel();
+        tokio::spawn(watch(project.clone(), forge.clone(), input, looks));
+        Watch { look }
+    }
+
+    /// Lists the refs now. Answered when they have been decided about.
+    pub fn look(&self, answer: Answer) {
+        let _ = self.look.send(answer);
+    }
+}
+
+async fn watch(
+    project: ProjectName,
+    forge: Arc<GitForge>,
+    input: mpsc::UnboundedSender<Input>,
+    mut looks: mpsc::UnboundedReceiver<Answer>,
+) {
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut answers = Vec::new();
+        tokio::select! {
+            _ = poll.tick() => {}
+            () = forge.changed() => {}
+            answer = looks.recv() => match answer {
+                Some(answer) => answers.push(answer),
+                None => return,
+            },
+        }
+        while let Ok(answer) = looks.try_recv() {
+            answers.push(answer);
+        }
+        let sent = match forge.heads().await {
+            Ok(heads) => input.send(Input::Looked(project.clone(), Event::Refs { project: project.clone(), heads }, answers)),
+            Err(failure) => {
+                let why = failure.to_string();
+                for answer in answers {
+                    let _ = answer.send(Err(why.clone()));
+                }
+                input.send(Input::Event(Event::NoRefs { project: project.clone(), why }))
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A loop with state in place of the real one: it keeps a view, obeys commands the way people would see it, and
+//! publishes before it answers, as the real one does.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+
+use console::{Ask, Doors, Links, Settings};
+use planner::command::{Actor, Command};
+use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time, Trust};
+use planner::view::{CommitView, ProjectView, RefView, State, View};
+use tokio::sync::{mpsc, oneshot, watch};
+
+thread_local! {
+    /// Each test has its own thread, and its server runs on it.
+    static CLOCK: Cell<u64> = const { Cell::new(1_800_000_000_000) };
+}
+
+/// The test's own clock.
+pub(crate) fn now() -> Time {
+    CLOCK.with(|clock| Time(clock.get()))
+}
+
+/// Lets time pass.
+pub(crate) fn pass(seconds: u64) {
+    CLOCK.with(|clock| clock.set(clock.get() + seconds * 1000));
+}
+
+pub(crate) const INSTANCE: &str = "abcdefghijklmnop";
+
+/// A sha whose every byte is this.
+pub(crate) fn sha(byte: u8) -> Sha {
+    Sha::from_bytes([byte; 20])
+}
+
+pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
+    let project: ProjectName = "shop".parse().unwrap();
+    CommitView {
+        sha: sha(byte),
+        subject: subject.to_owned(),
+        author: "Ada".to_owned(),
+        trust: Trust::Trusted,
+        env: InstanceKey::new([1; 32]).env(&project, &sha(byte), Trust::Trusted),
+        url: format!("http://{}.staging.localhost:8080", sha(byte)),
+        state,
+        reason: None,
+        since: now(),
+        generation: 0,
+        next: None,
+        asked: None,
+        took: None,
+        pinned: false,
+        visited: None,
+        expires: None,
+        held: false,
+        logs: vec![],
+        links: vec![],
+    }
+}
+
+pub(crate) fn reference(name: Ref, title: &str, commits: Vec<CommitView>) -> RefView {
+    let foreign = commits.iter().any(|commit| commit.trust.is_foreign());
+    let alias_url = "http://alias.staging.localhost:8080".to_owned();
+    RefView { name, open: true, title: title.to_owned(), foreign, alias_url, commits }
+}
+
+pub(crate) fn view(refs: Vec<RefView>) -> View {
+    View {
+        at: now(),
+        domain: "staging.localhost:8080".to_owned(),
+        projects: vec![ProjectView { name: "shop".parse().unwrap(), refs }],
+        places: (1, 20),
+        warnings: vec![],
+    }
+}
+
+/// The view most tests use: #7 unstaged (01…), #9 foreign (09…), main ready (0a…).
+pub(crate) fn usual() -> View {
+    let mut foreign = commit(9, "Help from outside", State::Blocked);
+    foreign.trust = Trust::Untrusted;
+    foreign.reason = Some("not approved at this commit".to_owned());
+    let mut main = commit(10, "Merge everything", State::Ready);
+    main.generation = 1;
+    main.logs = vec!["build".to_owned(), "web".to_owned()];
+    view(vec![
+        reference(Ref::Pull(7), "Change the price", vec![commit(1, "Cheaper", State::Unstaged)]),
+        reference(Ref::Pull(9), "Help", vec![foreign]),
+        reference(Ref::Branch("main".to_owned()), "main", vec![main]),
+    ])
+}
+
+/// The fake itself, held by the test.
+pub(crate) struct Fake {
+    pub(crate) doors: Doors,
+    pub(crate) links: Links,
+    state: Arc<Shared>,
+}
+
+struct Shared {
+    show: watch::Sender<Arc<View>>,
+    done: Mutex<Vec<(Actor, Command)>>,
+    log: Mutex<Vec<String>>,
+    /// Kept open so that a followed log does not end.
+    followers: Mutex<Vec<mpsc::Sender<String>>>,
+    /// Builds end by themselves, in the state and for the reason given here.
+    ends: Mutex<Option<(State, Option<String>)>>,
+}
+
+impl Fake {
+    pub(crate) fn new(view: View) -> Fake {
+        let (show, shown) = watch::channel(Arc::new(view));
+        let (ask, asked) = mpsc::channel(16);
+        let state = Arc::new(Shared {
+            show,
+            done: Mutex::default(),
+            log: Mutex::default(),
+            followers: Mutex::default(),
+            ends: Mutex::default(),
+        });
+        tokio::spawn(obey(state.clone(), asked));
+        Fake { doors: Doors { view: shown, ask, now }, links: Links::new(now), state }
+    }
+
+    /// From now on what is begun ends by itself like this.
+    pub(crate) fn ends_as(&self, state: State, reason: Option<&str>) {
+        *self.state.ends.lock().unwrap() = Some((state, reason.map(str::to_owned)));
+    }
+
+    /// What every log says.
+    pub(crate) fn logs(&self, chunks: &[&str]) {
+        *self.state.log.lock().unwrap() = chunks.iter().map(|&chunk| chunk.to_owned()).collect();
+    }
+
+    /// What was asked for and by whom, in order.
+    pub(crate) fn done(&self) -> Vec<(Actor, Command)> {
+        self.state.done.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set(&self, sha: Sha, change: impl FnMut(&mut CommitView)) {
+        self.state.change(sha, change);
+    }
+
+    /// Sends more to those who follow a log.
+    pub(crate) async fn log_more(&self, text: &str) {
+        let followers = self.state.followers.lock().unwrap().clone();
+        for follower in followers {
+            follower.send(text.to_owned()).await.unwrap();
+        }
+    }
+
+    pub(crate) fn settings(&self, url: &str) -> Settings {
+        Settings { url: url.to_owned(), instance: INSTANCE.to_owned(), version: "1.2.3", links: self.links.clone() }
+    }
+}
+
+impl Shared {
+    fn change(&self, sha: Sha, mut change: impl FnMut(&mut CommitView)) {
+        let mut view = View::clone(&self.show.borrow());
+        view.at = Time(view.at.0 + 1);
+        let commits = view.projects.iter_mut().flat_map(|project| &mut project.refs).flat_map(|of| &mut of.commits);
+        commits.filter(|commit| commit.sha == sha).for_each(&mut change);
+        self.show.send_replace(Arc::new(view));
+    }
+
+    fn find(&self, sha: Sha) -> Option<CommitView> {
+        let view = self.show.borrow();
+        let mut commits = view.projects.iter().flat_map(|project| &project.refs).flat_map(|of| &of.commits);
+        commits.find(|commit| commit.sha == sha).cloned()
+    }
+
+    fn state(&self, sha: Sha) -> Option<State> {
+        self.find(sha).map(|commit| commit.state)
+    }
+
+    fn obey(&self, command: &Command) -> Result<String, String> {
+        let Some((project, sha)) = command.commit() else { return Ok("removed 2 orphans".to_owned()) };
+        let trust = self
+            .find(*sha)
+            .map(|commit| commit.trust)
+            .ok_or(format!("{project} knows no commit {sha}: push it first"))?;
+        let begin = |commit: &mut CommitView| {
+            commit.state = State::Building;
+            commit.reason = None;
+            commit.since = now();
+            commit.generation += 1;
+        };
+        match command {
+            Command::Stage { .. } if trust == Trust::Untrusted => {
+                return Err(format!(
+                    "{sha} is foreign code: approve it first with `sidestage approve {project} {sha}`"
+                ));
+            }
+            Command::Approve { .. } => self.change(*sha, |commit| {
+                commit.trust = Trust::Approved;
+                begin(commit);
+            }),
+            Command::Reset { .. } | Command::Rebuild { .. } if self.state(*sha) == Some(State::Ready) => {
+                self.change(*sha, |commit| {
+                    commit.generation += 1;
+                    commit.next = Some(State::Building);
+                });
+            }
+            Command::Stage { .. } | Command::Reset { .. } | Command::Rebuild { .. } => self.change(*sha, begin),
+            Command::Pin { .. } => self.change(*sha, |commit| commit.pinned = true),
+            Command::Unpin { .. } => self.change(*sha, |commit| commit.pinned = false),
+            Command::Remove { .. } | Command::Revoke { .. } => {
+                self.change(*sha, |commit| commit.state = State::Removing);
+            }
+            Command::Wake { .. } => self.change(*sha, |commit| commit.state = State::Waking),
+            _ => {}
+        }
+        Ok(format!("{} {project} {sha}", command.verb()))
+    }
+
+    /// What is under way comes to its end.
+    fn end(&self, command: &Command) {
+        let Some((state, reason)) = self.ends.lock().unwrap().clone() else { return };
+        if let Some((_, sha)) = command.commit() {
+            self.change(*sha, |commit| {
+                if let Some(next) = &mut commit.next {
+                    if state == State::Failed {
+                        *next = state;
+                    } else {
+                        commit.next = None;
+                    }
+                } else {
+                    commit.state = state;
+                }
+                commit.reason.clone_from(&reason);
+            });
+        }
+    }
+}
+
+async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
+    while let Some(ask) = asked.recv().await {
+        match ask {
+            Ask::Command(actor, command, reply) => {
+                state.done.lock().unwrap().push((actor, command.clone()));
+                let _ = reply.send(state.obey(&command));
+                tokio::task::yield_now().await;
+                state.end(&command);
+            }
+            Ask::Logs { name, follow, reply, .. } => logs(&state, &name, follow, reply).await,
+            Ask::Plan(reply) => drop(reply.send(vec!["build shop:01 \u{202e}now".to_owned()])),
+            Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
+        }
+    }
+}
+
+type LogReply = oneshot::Sender<Result<mpsc::Receiver<String>, String>>;
+
+async fn logs(state: &Shared, name: &str, follow: bool, reply: LogReply) {
+    if !matches!(name, "build" | "web") {
+        let _ = reply.send(Err(format!("no log {name:?}; there are: build, web")));
+        return;
+    }
+    let (send, receive) = mpsc::channel(16);
+    let chunks = state.log.lock().unwrap().clone();
+    let _ = reply.send(Ok(receive));
+    for chunk in chunks {
+        let _ = send.send(chunk).await;
+    }
+    if follow {
+        state.followers.lock().unwrap().push(send);
+    }
+}

@@ -1,0 +1,185 @@
+//! Images: built, refused, cut, and gone.
+
+use std::time::Duration;
+
+use drivers::{Driver, Log};
+use planner::identity::Trust;
+use planner::resource::{Failure, Kind, Resource, Run};
+use planner::spec::{ImageSource, Spec};
+
+use super::engine::{Engine, cli, project, wait_for};
+
+const NAME: &str = "0123456789ab-ba9876543210";
+
+fn image(engine: &Engine, dockerfile: &str) -> Resource {
+    engine.image(Trust::Trusted, NAME, &[("Dockerfile", dockerfile), ("greeting", "hello")])
+}
+
+fn tag(resource: &Resource) -> &str {
+    let Spec::Image(build) = &resource.spec else { panic!("no image") };
+    &build.tag
+}
+
+#[tokio::test]
+async fn an_image_is_built_once_and_containers_run_from_it() {
+    let engine = Engine::new();
+    let image = image(
+        &engine,
+        "FROM $BUSYBOX\nARG WHO\nRUN echo built for $WHO\nCOPY greeting /\nCMD [\"cat\", \"/greeting\"]",
+    );
+    let mut image = image;
+    if let Spec::Image(build) = &mut image.spec {
+        build.args.insert("WHO".to_owned(), "staging".to_owned());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let built = engine.ensure_logged(&image, &Log::create(&file).unwrap()).await.unwrap();
+    assert!(built.outputs.id.as_ref().unwrap().starts_with("sha256:"));
+    assert_eq!(built.fingerprint, image.fingerprint);
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.contains("built for staging\n") && log.contains("took"), "{log}");
+    assert_eq!(engine.all().await.into_keys().collect::<Vec<_>>(), [image.id.clone()]);
+
+    engine.files.lock().unwrap().insert("Dockerfile".to_owned(), "not built again".to_owned());
+    assert_eq!(engine.ensure(&image).await.unwrap(), built);
+
+    engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
+    let mut spec = engine.spec(Trust::Trusted, &[]);
+    (spec.command, spec.image) = (None, ImageSource::Built(image.id.clone()));
+    let job = engine.job("release", spec);
+    let log = Log::create(&file).unwrap();
+    let seen = engine.ensure_logged(&job, &log).await.unwrap();
+    assert!(seen.uses.contains(&image.id) && seen.uses.iter().any(|id| id.kind == Kind::Network), "{:?}", seen.uses);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn stages_stay_as_cache_as_long_as_their_image() {
+    let engine = Engine::new();
+    let text = "FROM $BUSYBOX AS one\nRUN echo slow > /made\nFROM $BUSYBOX\nCOPY --from=one /made /\n";
+    let image = image(&engine, text);
+    engine.ensure(&image).await.unwrap();
+    assert_eq!(engine.all().await.len(), 1, "stages are no images of ours");
+    let dangling = format!("label=sidestage.instance={}", engine.key.instance());
+    assert_eq!(cli(&["images", "-q", "--filter", "dangling=true", "--filter", &dangling]), "");
+    engine.docker.tidy().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let next =
+        engine.image(Trust::Trusted, "ffffffffffff-ba9876543210", &[("Dockerfile", &format!("{text}RUN echo more"))]);
+    engine.ensure_logged(&next, &Log::create(&file).unwrap()).await.unwrap();
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(log.matches("Using cache").count(), 4, "{log}");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn a_failing_step_is_told_with_its_last_lines_and_leaves_nothing() {
+    let engine = Engine::new();
+    let image = image(&engine, "FROM $BUSYBOX\nRUN touch /a\nRUN echo cannot find gem && exit 4\n");
+    let failure = engine.failure(&image).await;
+    let told =
+        "the build failed at step 5/6 (RUN echo cannot find gem && exit 4): code 4; it said last: cannot find gem";
+    assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
+    // Two of the steps are labels.
+    let text = failure.to_string();
+    assert!(
+        text.contains("(RUN echo cannot find gem && exit 4): code 4; it said last: cannot find gem"),
+        "{text}; {told}"
+    );
+    assert_eq!(engine.left(), Vec::<String>::new(), "when the failure is told, everything is cleared away");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn a_missing_file_and_a_missing_base_are_clear() {
+    let engine = Engine::new();
+    let failure = engine.failure(&image(&engine, "FROM $BUSYBOX\nCOPY nosuch /\n")).await.to_string();
+    assert!(failure.contains("(COPY nosuch /)") && failure.contains("nosuch"), "{failure}");
+    let failure = engine.failure(&image(&engine, "FROM 127.0.0.1:9/nosuch:1\n")).await.to_string();
+    assert!(failure.starts_with("the base image 127.0.0.1:9/nosuch:1 is not on this machine"), "{failure}");
+    assert!(!failure.contains('\n'));
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn what_needs_buildkit_fails_before_the_build() {
+    let engine = Engine::new();
+    let failure = engine.failure(&image(&engine, "FROM $BUSYBOX\nRUN --mount=type=cache,target=/x true\n")).await;
+    assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
+    assert!(failure.to_string().starts_with("Dockerfile line 2: RUN --mount needs BuildKit"), "{failure}");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn a_cut_build_leaves_nothing() {
+    let engine = Engine::new();
+    let image = image(&engine, "FROM $BUSYBOX\nRUN touch /a\nRUN sleep 1000\n");
+    let needs = engine.all().await;
+    let label = format!("label=sidestage.instance={}", engine.key.instance());
+    {
+        let log = Log::none();
+        let build = engine.docker.ensure(&image, &needs, &log);
+        tokio::pin!(build);
+        let sleeping = wait_for("the step that sleeps", || {
+            let seen = cli(&["ps", "--no-trunc", "--format", "{{.Command}}", "--filter", &label]);
+            if seen.contains("sleep 1000") { Ok(()) } else { Err(seen) }
+        });
+        tokio::select! { done = &mut build => panic!("it ended: {done:?}"), () = sleeping => {} }
+    }
+    wait_for("nothing left", || engine.left().is_empty().then_some(()).ok_or_else(|| engine.left().join("\n"))).await;
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn a_build_has_a_deadline() {
+    let engine = Engine::new();
+    let mut image = image(&engine, "FROM $BUSYBOX\nRUN sleep 1000\n");
+    image.deadline = Duration::from_secs(3);
+    assert_eq!(engine.failure(&image).await, Failure::permanent("the build did not end within 3 s"));
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn layers_of_two_trusts_never_meet() {
+    let engine = Engine::new();
+    let text = "FROM $BUSYBOX\nRUN echo same > /same\n";
+    let trusted = engine.ensure(&image(&engine, text)).await.unwrap().outputs.id.unwrap();
+    let foreign = engine.image(Trust::Approved, "ba9876543210", &[("Dockerfile", text)]);
+    let foreign = engine.ensure(&foreign).await.unwrap();
+    assert_eq!(foreign.outputs.commit.as_ref().map(|(_, _, trust)| *trust), Some(Trust::Approved));
+    let layers = |id: &str| cli(&["history", "-q", "--no-trunc", id]).lines().map(str::to_owned).collect::<Vec<_>>();
+    let base = layers(&engine.busybox.tag);
+    let own = |id: &str| {
+        layers(id).into_iter().filter(|layer| layer != "<missing>" && !base.contains(layer)).collect::<Vec<_>>()
+    };
+    let (one, two) = (own(&trusted), own(&foreign.outputs.id.unwrap()));
+    assert!(one.len() >= 3 && two.iter().all(|layer| !one.contains(layer)), "{one:?} {two:?}");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn foreign_code_builds_on_nothing_but_public_images_by_name() {
+    let engine = Engine::new();
+    let secret = image(&engine, "FROM $BUSYBOX\nRUN echo secret > /secret\n");
+    let id = engine.ensure(&secret).await.unwrap().outputs.id.unwrap();
+    let id = id.trim_start_matches("sha256:").to_owned();
+    let tag = tag(&secret).to_owned();
+    assert!(tag.contains(project().as_str()));
+    for dockerfile in [
+        format!("FROM {tag}"),
+        format!("FROM {id}"),
+        format!("FROM {}", &id[..12]),
+        format!("FROM $BUSYBOX\nCOPY --from={tag} /secret /"),
+        "FROM $BUSYBOX\nADD http://127.0.0.1:9/ /x".to_owned(),
+        "FROM nosuch.invalid/x".to_owned(),
+    ] {
+        let foreign = engine.image(Trust::Approved, "ba9876543210", &[("Dockerfile", &dockerfile)]);
+        let failure = engine.failure(&foreign).await;
+        assert!(matches!(failure, Failure::Permanent { .. }), "{dockerfile}: {failure}");
+        assert!(failure.to_string().starts_with("Dockerfile line "), "{failure}");
+    }
+    engine.docker.rest(&secret.id, Run::Stopped).await.unwrap();
+    engine.end().await;
+}

@@ -1,0 +1,110 @@
+//! Repositories and the people who push to them: the truth that forges list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use planner::event::{Head, Source};
+use planner::identity::{ProjectName, Ref, Sha};
+use planner::manifest::Manifest;
+
+use super::rng::Rng;
+use super::world::Fate;
+
+/// The manifests that commits of the simulation carry.
+const MANIFESTS: [&str; 5] = [
+    "",
+    "[release]\ncommand = [\"bin/migrate\"]\n[process.worker]\ncommand = [\"bin/worker\"]\n[service.cache]\nimage = \"redis:7\"\n",
+    "[release]\ncommand = [\"bin/migrate\"]\n",
+    "[database]\nbaseline = false\n",
+    "[objects]\nbaseline = false\n[database]\nbaseline = false\n[service.cache]\nimage = \"redis:7\"\n",
+];
+
+/// One commit.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// What reading it gives.
+    pub source: Source,
+    /// How its code behaves.
+    pub fate: Fate,
+}
+
+/// One ref of a repository.
+#[derive(Debug, Clone)]
+pub struct Branch {
+    /// Whether the forge lists it.
+    pub open: bool,
+    /// From outside the project.
+    pub foreign: bool,
+    /// Everything that was ever pushed, the newest last.
+    pub pushed: Vec<Sha>,
+}
+
+/// One repository.
+#[derive(Debug, Clone, Default)]
+pub struct Repository {
+    /// Its refs, open or not.
+    pub refs: BTreeMap<Ref, Branch>,
+}
+
+/// All repositories. A sha may be in several of them, as it is in forks.
+#[derive(Debug, Clone, Default)]
+pub struct Forge {
+    /// By project.
+    pub repositories: BTreeMap<ProjectName, Repository>,
+    /// Every commit.
+    pub commits: BTreeMap<Sha, Commit>,
+    made: u32,
+}
+
+impl Forge {
+    /// A commit that nobody has pushed yet.
+    pub fn commit(&mut self, rng: &mut Rng, bad: u64) -> Sha {
+        self.made += 1;
+        let sha = numbered_sha(0xc0, self.made);
+        let number = self.made;
+        let (subject, author) = (format!("Change {number}"), "Ada".to_owned());
+        // Some commits have the tree of the one before, and with it its manifest and its faults: one build serves both.
+        let twin = self.commits.get(&numbered_sha(0xc0, number - 1)).filter(|_| rng.chance(150)).cloned();
+        if let Some(twin) = twin {
+            let source = Source { subject, author, ..twin.source };
+            self.commits.insert(sha, Commit { source, fate: twin.fate });
+            return sha;
+        }
+        let mut fate = Fate::Good;
+        if rng.chance(bad) {
+            let fates = [Fate::BadBuild, Fate::FlakyBuild(2), Fate::BadRelease, Fate::BadWeb, Fate::MuteWeb];
+            fate = fates[rng.below(5) as usize];
+        }
+        let text = match fate {
+            Fate::BadRelease => MANIFESTS[1],
+            _ => MANIFESTS[rng.weighted(&[30, 30, 20, 10, 10])],
+        };
+        let mut manifest = Manifest::parse(Some(text.as_bytes())).map(Arc::new);
+        if rng.chance(bad / 6) {
+            (fate, manifest) = (Fate::BadManifest, Err("unknown key `prot` at line 1".to_owned()));
+        }
+        let source = Source { tree: numbered_sha(0x7e, number), subject, author, manifest };
+        self.commits.insert(sha, Commit { source, fate });
+        sha
+    }
+
+    /// What the forge lists now.
+    pub fn heads(&self, project: &ProjectName) -> Vec<Head> {
+        let Some(repository) = self.repositories.get(project) else { return Vec::new() };
+        let open = repository.refs.iter().filter(|(_, branch)| branch.open);
+        open.filter_map(|(name, branch)| {
+            let sha = *branch.pushed.last()?;
+            Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}") })
+        })
+        .collect()
+    }
+}
+
+/// A sha that a person can tell from another: a letter for what it is and a number.
+pub fn numbered_sha(what: u8, number: u32) -> Sha {
+    let mut bytes = [0u8; 20];
+    bytes[0] = what;
+    bytes[1..3].copy_from_slice(&u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes());
+    bytes[19] = (number % 251) as u8;
+    Sha::from_bytes(bytes)
+}

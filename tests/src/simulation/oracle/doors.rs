@@ -1,0 +1,162 @@
+//! Judges the tables: where visitors would be sent, and whether what served still does.
+
+use std::collections::BTreeMap;
+
+use planner::identity::{EnvId, Time, Trust};
+use planner::resource::{Action, Kind, Owner, Phase, ResourceId, Run};
+use planner::tables::{Door, EnvRoute, Route, Tables, Upstream};
+
+use super::{Oracle, World};
+use crate::simulation::world::Life;
+
+impl Oracle {
+    pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, world: &World) -> Result<(), String> {
+        let mut open = BTreeMap::new();
+        for (host, route) in &tables.routes {
+            match route {
+                Route::Env(route) => {
+                    self.judge_host(host, route)?;
+                    if let Door::Open(upstream) = &route.door {
+                        self.judge_open(route, upstream, world)?;
+                        open.insert(route.env.clone(), upstream.clone());
+                    }
+                }
+                Route::Alias { to, .. } => {
+                    if !matches!(tables.routes.get(to), Some(Route::Env(_))) {
+                        return Err(format!("alias {host} leads to {to}, which is no environment"));
+                    }
+                }
+                Route::Objects { .. } => {}
+            }
+            let label = host.strip_suffix(&format!(".{}", self.policy.domain));
+            if let Some(label) = label
+                && !tables.zone.names.iter().any(|name| name == label)
+            {
+                return Err(format!("{host} has a route and no name in the zone"));
+            }
+        }
+        self.judge_darkness(now, &open, world)?;
+        for (env, upstream) in &open {
+            self.note_births(env, upstream.generation, world)?;
+        }
+        if open.len() > self.policy.limits.awake {
+            return Err(format!("{} environments are awake, and {} may be", open.len(), self.policy.limits.awake));
+        }
+        self.open = open;
+        Ok(())
+    }
+
+    fn judge_host(&self, host: &str, route: &EnvRoute) -> Result<(), String> {
+        let known = self.names.get(&route.env);
+        match known {
+            Some((_, sha, _)) if *sha == route.sha && host.starts_with(&sha.to_string()) => Ok(()),
+            _ => Err(format!("{host} is the route of {} ({})", route.env, route.sha)),
+        }
+    }
+
+    fn judge_open(&self, route: &EnvRoute, upstream: &Upstream, world: &World) -> Result<(), String> {
+        let name = &upstream.container;
+        let wrong = |why: &str| Err(format!("route of {} to {name}: {why}", route.sha.short()));
+        let Some(life) = world.lives.get(name) else { return wrong("no such container ever ran") };
+        if life.id.owner != Owner::Env(route.env.clone()) || life.id.generation != upstream.generation {
+            return wrong(&format!("it is {}", life.id));
+        }
+        if life.id.name != "web" {
+            return wrong("it is not the web process");
+        }
+        let Some((project, sha, trust)) = self.names.get(&route.env) else { return wrong("no such environment") };
+        if !self.held.contains(&route.env) && !self.may_serve(project, sha, *trust) {
+            return wrong(&format!("it may not run as {trust}"));
+        }
+        if !self.generation_was_ready(world, &route.env, upstream.generation) {
+            return wrong("its generation has never answered");
+        }
+        if Some(upstream.address.ip()) != life.address {
+            return wrong("it listens at another address");
+        }
+        if let Some(down) = life.down
+            && self.was_told_since(down)
+            && !self.is_running_by_return(&life.id)
+        {
+            return wrong("it does not run, and a listing said so");
+        }
+        let removal = self.flights.values().find(|flight| match &flight.action {
+            Action::Remove(id, _) => *id == life.id,
+            Action::Rest(id, run) => *id == life.id && *run != Run::Running,
+            Action::Ensure(_) => false,
+        });
+        match removal {
+            Some(_) => wrong("it is being lowered or removed"),
+            None => Ok(()),
+        }
+    }
+
+    /// Handing over keeps the old trust serving until the new one is ready.
+    fn may_serve(&self, project: &planner::identity::ProjectName, sha: &planner::identity::Sha, trust: Trust) -> bool {
+        self.said.may_run(project, sha, trust, &self.policy)
+    }
+
+    fn was_told_since(&self, moment: Time) -> bool {
+        self.told.listed.get(&planner::resource::Backend::Engine).is_some_and(|(began, _)| began.at > moment)
+    }
+
+    fn is_running_by_return(&self, id: &ResourceId) -> bool {
+        self.told.returned.get(id).is_some_and(|(_, observed)| observed.run == Run::Running)
+    }
+
+    /// What served keeps serving.
+    fn judge_darkness(&self, now: Time, open: &BTreeMap<EnvId, Upstream>, world: &World) -> Result<(), String> {
+        for (env, upstream) in &self.open {
+            if open.contains_key(env) {
+                continue;
+            }
+            let Some(life) = world.lives.get(&upstream.container) else { continue };
+            if !self.may_darken(now, env, upstream, life, open.len(), world) {
+                return Err(format!("{} served and serves no more, for no reason", life.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn may_darken(
+        &self,
+        now: Time,
+        env: &EnvId,
+        upstream: &Upstream,
+        life: &Life,
+        others: usize,
+        world: &World,
+    ) -> bool {
+        let Some((project, sha, trust)) = self.names.get(env) else { return true };
+        let told = self.told.last(&life.id);
+        let gone =
+            life.down.is_some() || told.is_none_or(|seen| seen.run != Run::Running || seen.phase != Phase::Whole);
+        let other = told.is_some_and(|seen| seen.outputs.id.as_ref() != Some(&upstream.container));
+        let drift = world.things.get(&life.id).is_none_or(|thing| thing.observed.fingerprint.0 == "drifted");
+        let doomed = self.excuses.iter().any(|((one, _), cap)| one == env && *cap >= upstream.generation);
+        let fallen = !self.said.may_run(project, sha, *trust, &self.policy);
+        let visited = self.said.visits.get(env).copied().unwrap_or_default();
+        let idle = now.since(visited).as_secs() + 61 >= self.policy.lifetime.idle.as_secs();
+        let slept = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.slept);
+        let lively = |at: &&Time| now.since(**at) <= self.policy.lifetime.idle;
+        let awake = self.policy.limits.awake;
+        let crowded = others >= awake || self.said.visits.values().filter(lively).count() > awake;
+        let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
+        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed
+    }
+
+    /// The data of a generation that serves is the data that it began to serve with.
+    fn note_births(&mut self, env: &EnvId, generation: u32, world: &World) -> Result<(), String> {
+        for (id, thing) in &world.things {
+            let data = matches!(id.kind, Kind::Database | Kind::Bucket);
+            if !data || id.owner != Owner::Env(env.clone()) || id.generation != generation {
+                continue;
+            }
+            let first = *self.births.entry(id.clone()).or_insert(thing.born);
+            if first != thing.born {
+                return Err(format!("{id} was made again under a generation that serves"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The judge: knows what was said, what the world holds and what the core was told, and none of the core's code.
+//!
+//! It judges each step when it is decided. `Err` is one line: which rule was broken by what.
+
+mod actions;
+mod doors;
+mod end;
+mod reasons;
+mod said;
+mod told;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::command::Command;
+use planner::event::{CallId, Event, Step};
+use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
+use planner::policy::Policy;
+use planner::resource::{Action, Owner, Reason, ResourceId};
+use planner::tables::Upstream;
+use planner::view::State;
+
+pub use end::commits;
+pub use said::Said;
+use told::Told;
+
+use super::world::World;
+
+/// A commit at a trust.
+pub type Of = (ProjectName, Sha, Trust);
+
+/// A call that was started and has not returned.
+#[derive(Debug, Clone)]
+struct Flight {
+    action: Action,
+    since: Time,
+}
+
+/// The oracle's memory.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    key: InstanceKey,
+    policy: Policy,
+    /// What was said.
+    pub said: Said,
+    told: Told,
+    /// Every environment that could be, by id.
+    names: BTreeMap<EnvId, Of>,
+    flights: BTreeMap<CallId, Flight>,
+    /// Why what may be removed, up to which generation.
+    excuses: BTreeMap<(EnvId, Reason), u32>,
+    /// Highest generation of each environment that a call was made for or that was seen.
+    highest: BTreeMap<EnvId, u32>,
+    /// Open doors of the last tables.
+    open: BTreeMap<EnvId, Upstream>,
+    /// Births of data when their generation first served.
+    births: BTreeMap<ResourceId, u64>,
+    /// Environments that the last view calls held.
+    held: BTreeSet<EnvId>,
+    /// Jobs that a call was made for in this life of Sidestage.
+    jobs: BTreeSet<ResourceId>,
+    /// When the store was lost last.
+    lost: Option<Time>,
+    /// Somebody asked for orphans to be removed.
+    gc: bool,
+    /// Commits with a release command.
+    pub releases: BTreeSet<(ProjectName, Sha)>,
+    /// Environments that lived in the last view.
+    living: BTreeSet<EnvId>,
+    /// Held environments that a person let go.
+    released: BTreeSet<EnvId>,
+    /// Environments whose data somebody outside took, by generation.
+    pub robbed: BTreeSet<(EnvId, u32)>,
+}
+
+impl Oracle {
+    /// At the beginning of a story.
+    pub fn new(key: InstanceKey, policy: Policy) -> Oracle {
+        Oracle {
+            key,
+            policy,
+            said: Said::default(),
+            told: Told::default(),
+            names: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            excuses: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            open: BTreeMap::new(),
+            births: BTreeMap::new(),
+            held: BTreeSet::new(),
+            jobs: BTreeSet::new(),
+            lost: None,
+            gc: false,
+            releases: BTreeSet::new(),
+            living: BTreeSet::new(),
+            released: BTreeSet::new(),
+            robbed: BTreeSet::new(),
+        }
+    }
+
+    /// A commit exists: its environments have names from now on.
+    pub fn know(&mut self, project: &ProjectName, sha: &Sha) {
+        for trust in [Trust::Untrusted, Trust::Approved, Trust::Trusted] {
+            self.names.insert(self.key.env(project, sha, trust), (project.clone(), *sha, trust));
+        }
+    }
+
+    /// The events that the core is about to get.
+    pub fn hear(&mut self, now: Time, events: &[Event], world: &World) {
+        // Past its deadline a call counts as lost: it may still land, and nobody waits for it.
+        let over: Vec<CallId> =
+            self.flights.iter().filter(|(_, flight)| !self.is_within(now, flight)).map(|(call, _)| *call).collect();
+        over.iter().for_each(|call| drop(self.flights.remove(call)));
+        self.excuse_all(now, world);
+        for event in events {
+            self.said.hear(now, event, &self.policy);
+            self.told.hear(now, event, &self.flights.iter().map(|(call, f)| (*call, f.action.clone())).collect());
+            match event {
+                Event::Returned { call, .. } => drop(self.flights.remove(call)),
+                Event::Listed { seen: Ok(seen), .. } => {
+                    for id in seen.keys() {
+                        self.note_generation(id);
+                    }
+                }
+                Event::Refs { .. } | Event::Asked { .. } => self.excuse_all(now, world),
+                _ => {}
+            }
+        }
+    }
+
+    fn note_generation(&mut self, id: &ResourceId) {
+        if let Owner::Env(env) = &id.owner {
+            let highest = self.highest.entry(env.clone()).or_default();
+            *highest = (*highest).max(id.generation);
+        }
+    }
+
+    /// Judges what the core decided.
+    pub fn judge(&mut self, now: Time, step: &Step, world: &World) -> Result<(), String> {
+        for (request, result) in &step.replies {
+            let key = self.key.clone();
+            if let Some(command) = self.said.answered(now, *request, result.is_ok(), &key)
+                && result.is_ok()
+            {
+                self.granted(&command);
+            }
+        }
+        self.excuse_all(now, world);
+        let held_before = self.held.clone();
+        if let Some((tables, view)) = &step.publish {
+            self.judge_guard(view)?;
+            self.note_held(view);
+            self.judge_doors(now, tables, world)?;
+        }
+        self.judge_held(step, &held_before)?;
+        for (call, action) in &step.start {
+            self.judge_action(now, *call, action, world)?;
+            self.flights.insert(*call, Flight { action: action.clone(), since: now });
+            if let Action::Ensure(resource) = action {
+                self.note_generation(&resource.id);
+                if resource.id.kind == planner::resource::Kind::Job {
+                    self.jobs.insert(resource.id.clone());
+                }
+            }
+        }
+        self.judge_lanes(now)
+    }
+
+    fn granted(&mut self, command: &Command) {
+        let Some((project, sha)) = command.commit() else {
+            self.gc = true;
+            if matches!(command, Command::Gc { confirm: true }) {
+                self.released.extend(self.held.iter().cloned());
+            }
+            return;
+        };
+        let reason = match command {
+            Command::Remove { .. } => Reason::Person,
+            Command::Revoke { .. } => Reason::Revoked,
+            _ => return,
+        };
+        for trust in [Trust::Approved, Trust::Trusted] {
+            if reason == Reason::Revoked && trust == Trust::Trusted {
+                continue;
+            }
+            self.excuse(&self.key.env(project, sha, trust), reason);
+        }
+    }
+
+    fn note_held(&mut self, view: &planner::view::View) {
+        let refs = view.projects.iter().flat_map(|project| &project.refs);
+        let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
+        self.held = held.map(|commit| commit.env.clone()).collect();
+    }
+
+    /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
+    fn judge_guard(&mut self, view: &planner::view::View) -> Result<(), String> {
+        let mut living = BTreeSet::new();
+        let mut going = BTreeSet::new();
+        for commit in commits(view) {
+            match commit.state {
+                State::Unstaged | State::Blocked | State::Superseded => {}
+                State::Removing | State::Removed | State::Expired => drop(going.insert(commit.env.clone())),
+                State::Queued if commit.generation == 0 => {}
+                _ => drop(living.insert(commit.env.clone())),
+            }
+        }
+        let person = |env: &EnvId| {
+            let named = [Reason::Person, Reason::Revoked, Reason::Superseded, Reason::Trust];
+            named.iter().any(|reason| self.excuses.contains_key(&(env.clone(), *reason))) || self.released.contains(env)
+        };
+        let gone = self.living.iter().filter(|env| going.contains(*env) && !person(env)).count();
+        if gone > 3 && gone * 2 > self.living.len() {
+            return Err(format!("{gone} of {} environments go in one pass", self.living.len()));
+        }
+        self.living = living;
+        Ok(())
+    }
+
+    /// What the guard holds back stays, until a person lets it go or its reason is gone.
+    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>) -> Result<(), String> {
+        for (_, action) in &step.start {
+            let Action::Remove(id, Reason::Closed | Reason::Expired | Reason::Vanished) = action else { continue };
+            let Owner::Env(env) = &id.owner else { continue };
+            if held.contains(env) && !self.released.contains(env) {
+                return Err(format!("{id} goes though the guard holds it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was shown of facts before a death is shown after it.
+    pub fn judge_memory(&self, shown: &planner::view::View, restored: &planner::view::View) -> Result<(), String> {
+        let after: BTreeMap<(&EnvId, Sha), _> =
+            commits(restored).map(|commit| ((&commit.env, commit.sha), commit)).collect();
+        let open = shown.projects.iter().flat_map(|project| &project.refs).filter(|one| one.open);
+        for commit in open.flat_map(|one| &one.commits) {
+            let what = commit.sha.short();
+            let Some(after) = after.get(&(&commit.env, commit.sha)) else {
+                return Err(format!("{what} is shown, and not by the rows that were written"));
+            };
+            let facts = |one: &planner::view::CommitView| (one.generation, one.pinned, one.held, one.trust);
+            if facts(commit) != facts(after) {
+                let (before, after) = (facts(commit), facts(after));
+                return Err(format!(
+                    "{what} is {before:?} (generation, pinned, held, trust), and {after:?} by its rows"
+                ));
+            }
+            let visits = (commit.visited.unwrap_or_default(), after.visited.unwrap_or_default());
+            if visits.0.since(visits.1).as_secs() > 61 {
+                return Err(format!("{what} was visited, and its rows do not know"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sidestage died. What is published, told and under way is forgotten.
+    pub fn crash(&mut self, store_lost: Option<Time>) {
+        self.said.crash();
+        self.told = Told::default();
+        self.flights.clear();
+        self.open.clear();
+        self.jobs.clear();
+        self.living.clear();
+        if store_lost.is_some() {
+            self.lost = store_lost;
+            self.said = Said::default();
+        }
+    }
+}

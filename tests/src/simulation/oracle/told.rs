@@ -1,0 +1,71 @@
+//! What the core was told about the world: the last listings, and what returned since.
+
+use std::collections::BTreeMap;
+
+use planner::event::{Began, CallId, Event};
+use planner::identity::Time;
+use planner::resource::{Action, Backend, Kind, Observed, Phase, ResourceId};
+
+/// Listings and answers.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The last listing of each backend that succeeded in this life.
+    pub listed: BTreeMap<Backend, (Began, BTreeMap<ResourceId, Observed>)>,
+    /// Whether the last listing of a backend succeeded.
+    pub known: BTreeMap<Backend, bool>,
+    /// Ensures that returned well since their backend was listed.
+    pub returned: BTreeMap<ResourceId, (Time, Observed)>,
+}
+
+impl Told {
+    /// Takes in what a listing or a return says.
+    pub fn hear(&mut self, now: Time, event: &Event, flights: &BTreeMap<CallId, Action>) {
+        match event {
+            Event::Listed { backend, began, seen: Ok(seen) } => {
+                if self.listed.get(backend).is_some_and(|(last, _)| last >= began) {
+                    return;
+                }
+                self.known.insert(*backend, true);
+                self.returned.retain(|id, (at, _)| id.backend != *backend || *at > began.at);
+                self.listed.insert(*backend, (*began, seen.clone()));
+            }
+            Event::Listed { backend, .. } => {
+                self.known.insert(*backend, false);
+            }
+            Event::Returned { call, result } => match (flights.get(call), result) {
+                (Some(Action::Ensure(resource)), Ok(Some(observed))) => {
+                    self.returned.insert(resource.id.clone(), (now, observed.clone()));
+                }
+                (Some(Action::Remove(id, _)), _) => drop(self.returned.remove(id)),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Whether a listing or a return that the core got last says that the thing is complete.
+    pub fn complete(&self, id: &ResourceId) -> bool {
+        let listed = self.listed.get(&id.backend).and_then(|(_, seen)| seen.get(id));
+        let returned = self.returned.get(id).map(|(_, observed)| observed);
+        listed.into_iter().chain(returned).any(|observed| is_complete(id, observed))
+    }
+
+    /// Whether the last listing shows the thing, or a return since.
+    pub fn exists(&self, id: &ResourceId) -> bool {
+        self.returned.contains_key(id) || self.listed.get(&id.backend).is_some_and(|(_, seen)| seen.contains_key(id))
+    }
+
+    /// What was said last of it.
+    pub fn last(&self, id: &ResourceId) -> Option<&Observed> {
+        let listed = self.listed.get(&id.backend).and_then(|(_, seen)| seen.get(id));
+        self.returned.get(id).map(|(_, observed)| observed).or(listed)
+    }
+}
+
+/// Complete enough that something may be built on it.
+pub fn is_complete(id: &ResourceId, observed: &Observed) -> bool {
+    match id.kind {
+        Kind::Job => matches!(observed.phase, Phase::Exited { code: 0, .. }),
+        _ => observed.phase == Phase::Whole,
+    }
+}

@@ -1,0 +1,147 @@
+//! A whole Sidestage on loopback for one test, with a repository of its own. Closing it fails on leftovers.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use console::Ask;
+use planner::command::{Actor, Command, Role};
+use planner::identity::Sha;
+use planner::view::{CommitView, State, View};
+use sidestage::config::Config;
+use sidestage::demo::repository::{Files, Repository};
+use sidestage::demo::visitor::{Answer, Visitor};
+use sidestage::instance::Instance;
+use tokio::sync::oneshot;
+
+/// The most that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running Sidestage with one project, `shop`.
+pub(crate) struct Stage {
+    instance: Option<Instance>,
+    pub(crate) repository: Repository,
+    pub(crate) visitor: Visitor,
+    _folder: tempfile::TempDir,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Stage {
+    /// Starts with these files on `main` and these further lines of the project's table (and tables behind it).
+    pub(crate) async fn open(files: Files<'_>, project: &str) -> Stage {
+        let folder = tempfile::Builder::new().prefix("sidestage-test-").tempdir_in("/var/tmp").unwrap();
+        // PostgreSQL runs as another user, below this folder.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let repository = Repository::create(folder.path(), files).await.unwrap();
+        let config = config(folder.path(), &repository, project);
+        let visitor = Visitor { edge: config.listen.http, dns: config.dns().unwrap() };
+        let instance = Instance::start(config).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let stage = Stage { instance: Some(instance), repository, visitor, _folder: folder };
+        stage.look().await;
+        stage
+    }
+
+    pub(crate) fn instance(&self) -> &Instance {
+        self.instance.as_ref().expect("it runs")
+    }
+
+    /// Stops Sidestage, as for an upgrade: environments go on.
+    pub(crate) async fn stop(&mut self) -> Config {
+        let instance = self.instance.take().expect("it runs");
+        instance.stop().await;
+        instance.config().clone()
+    }
+
+    /// Starts it again.
+    pub(crate) async fn start(&mut self, config: Config) {
+        let instance = Instance::start(config).await.unwrap_or_else(|error| panic!("{error:#}"));
+        self.instance = Some(instance);
+        self.look().await;
+    }
+
+    /// Has the repository looked at, and waits until what it holds has been decided about.
+    pub(crate) async fn look(&self) {
+        let (reply, looked) = oneshot::channel();
+        self.instance().doors().ask.send(Ask::Look("shop".to_owned(), reply)).await.unwrap();
+        looked.await.unwrap().unwrap();
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.instance().doors().view.borrow().clone()
+    }
+
+    pub(crate) fn commit(&self, sha: &Sha) -> Option<CommitView> {
+        let view = self.view();
+        let mut commits = view.projects.iter().flat_map(|project| &project.refs).flat_map(|found| &found.commits);
+        commits.find(|commit| commit.sha == *sha).cloned()
+    }
+
+    /// Waits until the commit is in one of these states.
+    pub(crate) async fn reaches(&self, sha: &Sha, states: &[State]) -> CommitView {
+        self.until(&format!("{sha} {states:?}"), || self.commit(sha).filter(|commit| states.contains(&commit.state))).await
+    }
+
+    /// Waits for a condition on the view.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let begun = Instant::now();
+        let mut changes = self.instance().doors().view;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not in time: {what}\n{:#?}", self.view());
+            let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
+        }
+    }
+
+    /// Asks for something as an administrator.
+    pub(crate) async fn command(&self, command: Command) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let actor = Actor { name: "test".to_owned(), role: Role::Admin };
+        self.instance().doors().ask.send(Ask::Command(actor, command, reply)).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, url: &str) -> Answer {
+        self.visitor.get(url).await.unwrap()
+    }
+
+    /// Removes everything; fails if anything of the instance is left on the machine.
+    pub(crate) async fn close(mut self) {
+        let instance = self.instance.take().expect("it runs");
+        let config = instance.config().clone();
+        instance.destroy().await.unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(!config.state_dir.exists(), "the state directory is left");
+    }
+}
+
+pub(crate) fn config(folder: &std::path::Path, repository: &Repository, project: &str) -> Config {
+    let (http, console, dns) = (free_port(), free_port(), free_port());
+    let text = format!(
+        r#"
+domain = "staging.test"
+state_dir = "{state}"
+addresses = ["127.0.0.1"]
+[listen]
+http = "127.0.0.1:{http}"
+console = "127.0.0.1:{console}"
+dns = "127.0.0.1:{dns}"
+[front]
+dns = "authoritative"
+[engine]
+runc_for_forks = true
+[[project]]
+name = "shop"
+git = "{git}"
+access = "public"
+{project}
+"#,
+        state = folder.join("state").display(),
+        git = repository.bare().display(),
+    );
+    Config::parse(&text).unwrap_or_else(|error| panic!("{error:#}"))
+}
