@@ -25,7 +25,7 @@ async fn child_that_is_killed() {
     let place = Place::open(Path::new(&dir), DOMAIN).await;
     place.ensure(&bucket(1, 1)).await;
     println!("\nport {}", place.address.port());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn serving_child(dir: &Path) -> (std::process::Child, u16) {
@@ -162,6 +162,28 @@ async fn a_removal_goes_on_after_a_restart() {
     let id = bucket(1, 1).id;
     until("the bucket is gone", async || !place.listing().await.contains_key(&id)).await;
     only_the_neighbour_is_left(dir.path(), place).await;
+}
+
+/// Uploads that nobody completes go after a day; younger ones stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_uploads_are_given_up() {
+    let (dir, place) = Place::fresh().await;
+    for n in [1, 2] {
+        place.client_as(n, 1, "fill", &[("COUNT", "1")]).await;
+    }
+    place.close().await;
+    assert_eq!(rows(dir.path(), "SELECT count(*) FROM uploads").await, 2);
+    let mut index = index_of(dir.path()).await;
+    let aged = "UPDATE uploads SET begun = begun - 86400000 WHERE generation = 1";
+    assert_eq!(sqlx::query(aged).execute(&mut index).await.unwrap().rows_affected(), 1);
+    index.close().await.unwrap();
+
+    let place = Place::open(dir.path(), DOMAIN).await;
+    until("the old upload is gone", async || rows(dir.path(), "SELECT count(*) FROM uploads").await == 1).await;
+    until("its parts are gone", async || place.blobs().len() == 4).await;
+    let bytes = async |n| place.store.usage(&env(n), 1).await.unwrap().unwrap().bytes;
+    assert_eq!((bytes(1).await, bytes(2).await), (1, 9));
+    place.close().await;
 }
 
 /// A request that was let in before its bucket was condemned adds nothing to it afterwards.

@@ -21,8 +21,9 @@ use super::access::{not_offered, query_value, signatures};
 use super::generations::Keyring;
 use super::hosts::{Hosts, misdirected};
 
-/// How long a connection may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be idle, or take to send the head of a request. Longer than clients keep idle connections, so
+/// that they end them and are not surprised in the middle of a request; who is slow on purpose, the edge sees to.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 /// Headers of answers that scripts of another origin may read.
