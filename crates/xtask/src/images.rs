@@ -1,6 +1,7 @@
 //! Base images without a registry: made from Debian's packages, tagged like the public ones, only where such a tag is
 //! absent. They are a cache that stays; `cargo xtask clean` removes those that were made here.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -8,7 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use crate::engine::docker;
-use crate::run::{as_root, output, succeeds, to_end};
+use crate::run::{as_root, output, succeeds, to_end, workspace};
 
 const PYTHON: &str = "python:3.11-slim-bookworm";
 const REDIS: &str = "redis:7";
@@ -66,7 +67,7 @@ fn is_there(image: &str) -> bool {
     succeeds(docker().args(["image", "inspect", image]))
 }
 
-/// A minimal Debian with Python and pip, streamed into the engine.
+/// A minimal Debian with Python and pip, put into the engine.
 fn python() -> Result<()> {
     let mut debian = as_root("mmdebstrap");
     debian.args(["--quiet", "--variant=minbase", "--include=python3,python3-pip,python-is-python3,ca-certificates"]);
@@ -85,22 +86,22 @@ fn python() -> Result<()> {
     if Path::new("/etc/pip.conf").exists() {
         debian.arg("--customize-hook=copy-in /etc/pip.conf /etc");
     }
-    debian.args(["bookworm", "-"]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut debian = debian.spawn().context("mmdebstrap cannot be started")?;
-    let archive = debian.stdout.take().context("mmdebstrap has no output")?;
+    // By way of a file, so that only a whole archive becomes an image.
+    let archive = workspace().join("target/xtask/base.tar");
+    fs::create_dir_all(archive.parent().unwrap_or(Path::new(".")))?;
+    let made = to_end(debian.arg("bookworm").arg(&archive).stdin(Stdio::null()));
+    let imported = made.and_then(|()| import(&archive));
+    let _ = fs::remove_file(archive);
+    imported
+}
 
+fn import(archive: &Path) -> Result<()> {
     let mut import = docker();
     import.args(["import", "--message", MARK, "--change", "CMD [\"python3\"]"]);
     for (name, value) in settings() {
         import.arg("--change").arg(format!("ENV {name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
     }
-    // Tagged only when whole: an image of half an archive would be taken for the real one ever after.
-    let id = output(import.arg("-").stdin(archive))?;
-    if !debian.wait()?.success() {
-        let _ = succeeds(docker().args(["image", "rm", &id]));
-        bail!("mmdebstrap failed, see above");
-    }
-    to_end(docker().args(["tag", &id, PYTHON]))
+    output(import.arg(archive).arg(PYTHON)).map(drop)
 }
 
 fn settings() -> Vec<(String, String)> {
