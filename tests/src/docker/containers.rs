@@ -34,7 +34,7 @@ async fn health_requests_carry_the_canonical_host() {
     let engine = Engine::new();
     engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
     // Prints the request; answers 302 once it has seen what a visitor's request carries.
-    let script = "while :; do (nc -l -p 8080 -e sh -c 'while read l; do echo \"$l\" >> /seen; test ${#l} -gt 1 || break; done; \
+    let script = "while :; do (nc -l -p 8080 -e sh -c 'while read l; do echo \"$l\" >> /seen; test $${#l} -gt 1 || break; done; \
                   echo -e \"HTTP/1.1 302 Found\\r\\nContent-Length: 0\\r\\n\\r\"'); cat /seen; done";
     let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", script]);
     (spec.port, spec.health) = (Some(8080), Health::Path("/up".to_owned()));
