@@ -6,7 +6,8 @@ use planner::view::State;
 use crate::kit;
 use crate::stage::Stage;
 
-const MANIFEST: &str = "start_timeout = \"4s\"\nmemory = \"64m\"\n[database]\nbaseline = false\n[objects]\nbaseline = false\n";
+const MANIFEST: &str =
+    "start_timeout = \"4s\"\nmemory = \"64m\"\n[database]\nbaseline = false\n[objects]\nbaseline = false\n";
 
 /// A Dockerfile on the tests' base image, with these lines behind `FROM`.
 fn dockerfile(tag: &str, lines: &str) -> String {
@@ -35,14 +36,30 @@ fn cases(tag: &str) -> Vec<Case> {
     let fine = || docker(serving(tag, r#"["busybox","httpd","-f","-p","8080"]"#));
     vec![
         case("no-dockerfile", vec![plain(), ("README", "nothing else".to_owned())], &["Dockerfile"]),
-        case("build-fails", vec![plain(), docker(dockerfile(tag, "RUN [\"busybox\",\"false\"]"))], &["busybox", "false"]),
-        case("buildkit", vec![plain(), docker(dockerfile(tag, "RUN --mount=type=cache,target=/x true"))], &["line 2", "BuildKit"]),
+        case(
+            "build-fails",
+            vec![plain(), docker(dockerfile(tag, "RUN [\"busybox\",\"false\"]"))],
+            &["busybox", "false"],
+        ),
+        case(
+            "buildkit",
+            vec![plain(), docker(dockerfile(tag, "RUN --mount=type=cache,target=/x true"))],
+            &["line 2", "BuildKit"],
+        ),
         case("unknown-key", vec![fine(), manifest("prot = 8080\n")], &["prot", "line 1"]),
         case("wrong-type", vec![fine(), manifest("\nport = \"http\"\n")], &["port", "line 2"]),
         case("unknown-name", vec![fine(), manifest("[env]\nA = \"${NOWHERE}\"\n")], &["NOWHERE", "line 2"]),
         case("ten-megabytes", vec![fine(), manifest(&"# filler\n".repeat(1_200_000))], &["at most 65536"]),
-        case("exits", vec![plain(), docker(serving(tag, r#"["busybox","sh","-c","echo giving up; exit 3"]"#))], &["3", "giving up"]),
-        case("wrong-port", vec![plain(), docker(serving(tag, r#"["busybox","httpd","-f","-p","3000"]"#))], &["8080", "3000"]),
+        case(
+            "exits",
+            vec![plain(), docker(serving(tag, r#"["busybox","sh","-c","echo giving up; exit 3"]"#))],
+            &["3", "giving up"],
+        ),
+        case(
+            "wrong-port",
+            vec![plain(), docker(serving(tag, r#"["busybox","httpd","-f","-p","3000"]"#))],
+            &["8080", "3000"],
+        ),
         case("never-listens", vec![plain(), docker(serving(tag, r#"["busybox","sleep","600"]"#))], &["8080"]),
         case(
             "memory",
@@ -52,12 +69,22 @@ fn cases(tag: &str) -> Vec<Case> {
         case("too-much-memory", vec![fine(), manifest("memory = \"64g\"\n")], &["64g", "512m"]),
         case(
             "release-fails",
-            vec![fine(), manifest(&format!("{MANIFEST}[release]\ncommand = [\"busybox\", \"sh\", \"-c\", \"echo no such table; exit 7\"]\n"))],
+            vec![
+                fine(),
+                manifest(&format!(
+                    "{MANIFEST}[release]\ncommand = [\"busybox\", \"sh\", \"-c\", \"echo no such table; exit 7\"]\n"
+                )),
+            ],
             &["7", "no such table"],
         ),
         case(
             "release-hangs",
-            vec![fine(), manifest(&format!("{MANIFEST}[release]\ncommand = [\"busybox\", \"sleep\", \"600\"]\ntimeout = \"3s\"\n"))],
+            vec![
+                fine(),
+                manifest(&format!(
+                    "{MANIFEST}[release]\ncommand = [\"busybox\", \"sleep\", \"600\"]\ntimeout = \"3s\"\n"
+                )),
+            ],
             &["release"],
         ),
     ]
@@ -121,7 +148,11 @@ async fn a_repository_that_vanishes_takes_nothing_with_it() {
     stage.reaches(&sha, &[State::Ready]).await;
     let away = stage.repository.bare().with_extension("away");
     std::fs::rename(stage.repository.bare(), &away).unwrap();
-    stage.until("a warning names the project", || stage.view().warnings.iter().any(|line| line.contains("shop")).then_some(())).await;
+    stage
+        .until("a warning names the project", || {
+            stage.view().warnings.iter().any(|line| line.contains("shop")).then_some(())
+        })
+        .await;
     assert_eq!(stage.commit(&sha).unwrap().state, State::Ready);
     std::fs::rename(&away, stage.repository.bare()).unwrap();
     stage.close().await;

@@ -2,6 +2,7 @@
 //!
 //! Real parts need what `cargo xtask test` sets up: a container engine, PostgreSQL's binaries, git, a browser.
 #![cfg(test)]
+#![allow(clippy::unwrap_used)]
 
 mod arrows;
 mod bad_input;

@@ -82,7 +82,8 @@ impl Stage {
 
     /// Waits until the commit is in one of these states.
     pub(crate) async fn reaches(&self, sha: &Sha, states: &[State]) -> CommitView {
-        self.until(&format!("{sha} {states:?}"), || self.commit(sha).filter(|commit| states.contains(&commit.state))).await
+        self.until(&format!("{sha} {states:?}"), || self.commit(sha).filter(|commit| states.contains(&commit.state)))
+            .await
     }
 
     /// Waits for a condition on the view.
@@ -123,7 +124,8 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(instance) = self.instance.take() {
-            let removed = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(instance.destroy()));
+            let removed =
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(instance.destroy()));
             if let Err(error) = removed {
                 eprintln!("{error:#}");
             }

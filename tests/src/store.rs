@@ -52,7 +52,8 @@ async fn every_migration_keeps_the_data_of_the_versions_before() {
     assert_eq!(migrations.len(), SAMPLES.len(), "each migration brings rows as its version writes them");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path).create_if_missing(true)).await.unwrap();
+    let pool =
+        SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path).create_if_missing(true)).await.unwrap();
     for (migration, sample) in migrations.iter().zip(SAMPLES) {
         sqlx::raw_sql(migration.sql.clone()).execute(&pool).await.unwrap();
         sqlx::raw_sql(sample).execute(&pool).await.unwrap();

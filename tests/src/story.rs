@@ -15,7 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// `sidestage`, as `cargo build` put it beside this test.
 fn binary() -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name("../sidestage");
-    assert!(path.exists(), "{} is not built: run `cargo build`, or the tests through `cargo xtask test`", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo build`, or the tests through `cargo xtask test`",
+        path.display()
+    );
     path
 }
 

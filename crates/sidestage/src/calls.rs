@@ -1,7 +1,8 @@
 //! Calls to drivers: each in a task of its own, with its deadline, and a way to cut those that may be cut.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use drivers::{Driver, Listing, Log};
@@ -22,7 +23,11 @@ pub struct Calls {
     drivers: BTreeMap<Backend, Arc<dyn Driver>>,
     dir: Arc<StateDir>,
     under_way: BTreeMap<CallId, CancellationToken>,
+    writing: Writing,
 }
+
+/// Logs that are being written, for those who follow them.
+pub type Writing = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 impl std::fmt::Debug for Calls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,7 +39,13 @@ impl Calls {
     /// Nothing under way yet.
     #[must_use]
     pub fn new(drivers: BTreeMap<Backend, Arc<dyn Driver>>, dir: Arc<StateDir>) -> Calls {
-        Calls { drivers, dir, under_way: BTreeMap::new() }
+        Calls { drivers, dir, under_way: BTreeMap::new(), writing: Writing::default() }
+    }
+
+    /// Which logs are being written.
+    #[must_use]
+    pub fn writing(&self) -> Writing {
+        self.writing.clone()
     }
 
     /// Makes the call; its result comes back as [`Event::Returned`].
@@ -53,7 +64,7 @@ impl Calls {
             }
             Action::Rest(..) | Action::Remove(..) => Listing::new(),
         };
-        let log = self.log(&action);
+        let (log, end) = self.log(&action);
         tokio::spawn(async move {
             let id = action.id().clone();
             let result = tokio::select! {
@@ -64,22 +75,26 @@ impl Calls {
                 log.line(&failure.to_string());
                 warn!(%id, %failure, "call failed");
             }
+            drop(end);
             let _ = input.send(Input::Event(Event::Returned { call, result }));
         });
     }
 
     /// Builds and jobs have a log that people read; the rest is read from the engine or not at all.
-    fn log(&self, action: &Action) -> Log {
-        let Action::Ensure(resource) = action else { return Log::none() };
+    fn log(&self, action: &Action) -> (Log, Option<End>) {
+        let Action::Ensure(resource) = action else { return (Log::none(), None) };
         if !matches!(resource.id.kind, Kind::Image | Kind::Job) {
-            return Log::none();
+            return (Log::none(), None);
         }
         let path = self.dir.log(&resource.id);
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| Log::create(&path));
-        made.unwrap_or_else(|failure| {
-            warn!(%failure, path = %path.display(), "cannot write a log");
-            Log::none()
-        })
+        match made {
+            Ok(log) => (log, Some(End::begin(path, &self.writing))),
+            Err(failure) => {
+                warn!(%failure, path = %path.display(), "cannot write a log");
+                (Log::none(), None)
+            }
+        }
     }
 
     /// Cuts a call; it returns [`Failure::Cancelled`].
@@ -95,12 +110,23 @@ impl Calls {
     }
 }
 
-async fn perform(
-    driver: &dyn Driver,
-    action: Action,
-    needs: &Listing,
-    log: &Log,
-) -> Result<Option<Observed>, Failure> {
+/// A log is being written until this is dropped.
+struct End(PathBuf, Writing);
+
+impl End {
+    fn begin(path: PathBuf, writing: &Writing) -> End {
+        writing.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        End(path, writing.clone())
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+async fn perform(driver: &dyn Driver, action: Action, needs: &Listing, log: &Log) -> Result<Option<Observed>, Failure> {
     match action {
         Action::Ensure(resource) => {
             let ensured = driver.ensure(&resource, needs, log);

@@ -370,7 +370,11 @@ impl Config {
                 bail!("[[project]] {}: the name stands twice", project.name);
             }
             if let Some(other) = suffixes.insert(&project.suffix, &project.name) {
-                bail!("[[project]] {} and {other} have the same suffix {:?}: their hosts would collide", project.name, project.suffix);
+                bail!(
+                    "[[project]] {} and {other} have the same suffix {:?}: their hosts would collide",
+                    project.name,
+                    project.suffix
+                );
             }
             project.check()?;
         }

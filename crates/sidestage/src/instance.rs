@@ -84,7 +84,8 @@ impl Instance {
         let world = World::open(&config, &dir, &key).await?;
         let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
         let rows = store.load().await.context("cannot read the store")?;
-        let core = Core::restore(key.clone(), config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
+        let core =
+            Core::restore(&key, config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
 
         let (ask, asked) = mpsc::channel(64);
         let (knock, knocked) = mpsc::channel(256);
@@ -158,12 +159,14 @@ impl Instance {
     fn run_loop(&self, core: Core, store: Store, ends: Ends) {
         let mailbox = mpsc::unbounded_channel();
         let drivers = &self.world.drivers;
+        let calls = Calls::new(drivers.clone(), self.dir.clone());
+        let logs = Logs::new(self.dir.clone(), self.world.docker.clone(), calls.writing());
         let controller = Controller::new(Parts {
             core,
             store,
-            calls: Calls::new(drivers.clone(), self.dir.clone()),
+            calls,
             listings: Listings::new(drivers.clone(), mailbox.0.clone()),
-            logs: Logs::new(self.dir.clone(), self.world.docker.clone()),
+            logs,
             forges: self.world.forges.clone(),
             ends,
             engine: self.world.docker.clone(),

@@ -2,7 +2,7 @@
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use drivers::docker::Docker;
@@ -13,6 +13,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::calls::Writing;
 use crate::state_dir::StateDir;
 
 /// How often the end of a followed file is looked at.
@@ -27,13 +28,14 @@ type Reply = oneshot::Sender<Result<mpsc::Receiver<String>, String>>;
 pub struct Logs {
     dir: Arc<StateDir>,
     docker: Docker,
+    writing: Writing,
 }
 
 impl Logs {
     /// Over the state directory's files and the engine's containers.
     #[must_use]
-    pub fn new(dir: Arc<StateDir>, docker: Docker) -> Logs {
-        Logs { dir, docker }
+    pub fn new(dir: Arc<StateDir>, docker: Docker, writing: Writing) -> Logs {
+        Logs { dir, docker, writing }
     }
 
     /// Answers with the log of a resource, or with what there is instead.
@@ -45,7 +47,8 @@ impl Logs {
         let (chunks, chunked) = mpsc::channel(16);
         match id.kind {
             Kind::Image | Kind::Job => {
-                tokio::spawn(read(self.dir.log(&id), follow, chunks));
+                let writing = follow.then(|| self.writing.clone());
+                tokio::spawn(read(self.dir.log(&id), writing, chunks));
             }
             _ => {
                 tokio::spawn(print(self.docker.clone(), env.clone(), id, follow, chunks));
@@ -69,11 +72,16 @@ async fn print(docker: Docker, env: EnvId, id: ResourceId, follow: bool, chunks:
     }
 }
 
-/// Sends a file's content, and what is appended to it until the other side hangs up.
-async fn read(path: PathBuf, follow: bool, chunks: mpsc::Sender<String>) {
+/// Sends a file's content; when it is followed, also what is appended until nobody writes it any more. A build that
+/// waits for its turn has no file yet, and is waited for.
+async fn read(path: PathBuf, follow: Option<Writing>, chunks: mpsc::Sender<String>) {
     let mut at = 0;
     let mut half = Vec::new();
     while !chunks.is_closed() {
+        // Asked before the file is read, so that the last lines are not missed.
+        let written = follow.as_ref().is_some_and(|writing| {
+            writing.lock().unwrap_or_else(PoisonError::into_inner).contains(&path) || !path.exists()
+        });
         if let Ok(mut file) = File::open(&path).await {
             // A log that was started anew is shorter than what we have read of the old one.
             if file.metadata().await.is_ok_and(|meta| meta.len() < at) {
@@ -90,7 +98,7 @@ async fn read(path: PathBuf, follow: bool, chunks: mpsc::Sender<String>) {
                 return;
             }
         }
-        if !follow {
+        if !written {
             return;
         }
         tokio::time::sleep(POLL).await;

@@ -117,7 +117,10 @@ pub async fn send(socket: &Path, project: &str, wait: bool) -> anyhow::Result<()
     write.write_all(format!("{}\n", serde_json::to_string(&request)?).as_bytes()).await?;
     let mut lines = BufReader::new(read).lines();
     let next = async |lines: &mut tokio::io::Lines<_>| {
-        tokio::time::timeout(PATIENCE[usize::from(wait)], lines.next_line()).await.context("no answer from the controller")?.map_err(anyhow::Error::from)
+        tokio::time::timeout(PATIENCE[usize::from(wait)], lines.next_line())
+            .await
+            .context("no answer from the controller")?
+            .map_err(anyhow::Error::from)
     };
     while let Some(line) = next(&mut lines).await? {
         println!("{line}");

@@ -56,7 +56,8 @@ impl StateDir {
                 bytes.copy_from_slice(content.get(..32).filter(|_| content.len() == 32).with_context(wrong)?);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
+                getrandom::fill(&mut bytes)
+                    .map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
                 write_whole(&path, &bytes)?;
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

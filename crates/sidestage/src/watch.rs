@@ -58,7 +58,9 @@ async fn watch(
             answers.push(answer);
         }
         let sent = match forge.heads().await {
-            Ok(heads) => input.send(Input::Looked(project.clone(), Event::Refs { project: project.clone(), heads }, answers)),
+            Ok(heads) => {
+                input.send(Input::Looked(project.clone(), Event::Refs { project: project.clone(), heads }, answers))
+            }
             Err(failure) => {
                 let why = failure.to_string();
                 for answer in answers {

@@ -94,9 +94,16 @@ async fn follow(instance: &Instance) -> anyhow::Result<()> {
             if last.is_some_and(|(state, _)| state == commit.state) {
                 continue;
             }
-            let took = last.map(|(_, since)| format!(" after {:.1} s", since.elapsed().as_secs_f64())).unwrap_or_default();
+            let took =
+                last.map(|(_, since)| format!(" after {:.1} s", since.elapsed().as_secs_f64())).unwrap_or_default();
             let reason = commit.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            println!("{} {:<9}{took}{reason}  {}  {}", commit.sha.short(), commit.state.as_str(), commit.url, commit.subject);
+            println!(
+                "{} {:<9}{took}{reason}  {}  {}",
+                commit.sha.short(),
+                commit.state.as_str(),
+                commit.url,
+                commit.subject
+            );
             states.insert(commit.sha, (commit.state, Instant::now()));
         }
         view.changed().await?;

@@ -61,9 +61,10 @@ impl Story {
 
     async fn first_push(&mut self) -> anyhow::Result<Sha> {
         println!("A push to feature/greeting:");
-        let calm = self.view().projects.iter().flat_map(|project| &project.refs).all(|found| {
-            found.commits.iter().all(|commit| matches!(commit.state, State::Unstaged | State::Blocked))
-        });
+        let calm =
+            self.view().projects.iter().flat_map(|project| &project.refs).all(|found| {
+                found.commits.iter().all(|commit| matches!(commit.state, State::Unstaged | State::Blocked))
+            });
         self.check(calm, "what was there at the start waits for a person")?;
         let sha = self.repository.greet("refs/heads/main", FEATURE, "Hello from the first commit").await?;
         let ready = self.reaches(&sha, State::Ready).await?;
