@@ -38,7 +38,8 @@ impl Oracle {
                 // Handed over upwards: the trusted one serves, or foreign refs are gone and nothing serves here.
                 _ => {
                     self.said.may_run(project, sha, Trust::Trusted, &self.policy)
-                        && self.was_ready(world, &self.key.env(project, sha, Trust::Trusted))
+                        && (self.was_ready(world, &self.key.env(project, sha, Trust::Trusted))
+                            || !self.shown.contains(env))
                 }
             },
             _ => false,
@@ -67,7 +68,7 @@ impl Oracle {
         if self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.pinned) {
             return false;
         }
-        let was_ready = self.was_ready(world, env);
+        let was_ready = self.shown.contains(env);
         let mut places = self.said.places(project, sha).peekable();
         places.peek().is_some()
             && places.all(|(_, said, back)| {
