@@ -9,8 +9,8 @@ use crate::stage::Stage;
 const MANIFEST: &str = "start_timeout = \"4s\"\nmemory = \"64m\"\n[database]\nbaseline = false\n[objects]\nbaseline = false\n";
 
 /// A Dockerfile on the tests' base image, with these lines behind `FROM`.
-fn dockerfile(lines: &str) -> String {
-    format!("FROM {}\n{lines}\n", kit::BUSYBOX)
+fn dockerfile(tag: &str, lines: &str) -> String {
+    format!("FROM {tag}\n{lines}\n")
 }
 
 struct Case {
@@ -24,29 +24,29 @@ fn case(branch: &'static str, files: Vec<(&'static str, String)>, says: &'static
     Case { branch, files, says }
 }
 
-fn serving(command: &str) -> String {
-    dockerfile(&format!("CMD {command}"))
+fn serving(tag: &str, command: &str) -> String {
+    dockerfile(tag, &format!("CMD {command}"))
 }
 
-fn cases() -> Vec<Case> {
+fn cases(tag: &str) -> Vec<Case> {
     let manifest = |text: &str| (".sidestage.toml", text.to_owned());
     let plain = || manifest(MANIFEST);
     let docker = |text: String| ("Dockerfile", text);
-    let fine = || docker(serving(r#"["busybox","httpd","-f","-p","8080"]"#));
+    let fine = || docker(serving(tag, r#"["busybox","httpd","-f","-p","8080"]"#));
     vec![
         case("no-dockerfile", vec![plain(), ("README", "nothing else".to_owned())], &["Dockerfile"]),
-        case("build-fails", vec![plain(), docker(dockerfile("RUN [\"busybox\",\"false\"]"))], &["busybox", "false"]),
-        case("buildkit", vec![plain(), docker(dockerfile("RUN --mount=type=cache,target=/x true"))], &["line 2", "BuildKit"]),
+        case("build-fails", vec![plain(), docker(dockerfile(tag, "RUN [\"busybox\",\"false\"]"))], &["busybox", "false"]),
+        case("buildkit", vec![plain(), docker(dockerfile(tag, "RUN --mount=type=cache,target=/x true"))], &["line 2", "BuildKit"]),
         case("unknown-key", vec![fine(), manifest("prot = 8080\n")], &["prot", "line 1"]),
         case("wrong-type", vec![fine(), manifest("\nport = \"http\"\n")], &["port", "line 2"]),
         case("unknown-name", vec![fine(), manifest("[env]\nA = \"${NOWHERE}\"\n")], &["NOWHERE", "line 2"]),
-        case("ten-megabytes", vec![fine(), manifest(&"# filler\n".repeat(1_200_000))], &["64"]),
-        case("exits", vec![plain(), docker(serving(r#"["busybox","sh","-c","echo giving up; exit 3"]"#))], &["3", "giving up"]),
-        case("wrong-port", vec![plain(), docker(serving(r#"["busybox","httpd","-f","-p","3000"]"#))], &["8080", "3000"]),
-        case("never-listens", vec![plain(), docker(serving(r#"["busybox","sleep","600"]"#))], &["8080"]),
+        case("ten-megabytes", vec![fine(), manifest(&"# filler\n".repeat(1_200_000))], &["at most 65536"]),
+        case("exits", vec![plain(), docker(serving(tag, r#"["busybox","sh","-c","echo giving up; exit 3"]"#))], &["3", "giving up"]),
+        case("wrong-port", vec![plain(), docker(serving(tag, r#"["busybox","httpd","-f","-p","3000"]"#))], &["8080", "3000"]),
+        case("never-listens", vec![plain(), docker(serving(tag, r#"["busybox","sleep","600"]"#))], &["8080"]),
         case(
             "memory",
-            vec![plain(), docker(serving(r#"["busybox","sh","-c","busybox tail -c 200m /dev/zero"]"#))],
+            vec![plain(), docker(serving(tag, r#"["busybox","sh","-c","busybox tail -c 200m /dev/zero"]"#))],
             &["memory", "64"],
         ),
         case("too-much-memory", vec![fine(), manifest("memory = \"64g\"\n")], &["64g", "512m"]),
@@ -65,10 +65,10 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_is_told_where_people_look() {
-    let _image = kit::busybox_image().await;
+    let image = kit::busybox_image();
     let stage = Stage::open(&[("README", "a shop\n")], "stage = \"automatic\"\n[limits]\nbuilds = 2\n").await;
     let mut pushed: Vec<(Sha, Case)> = Vec::new();
-    for case in cases() {
+    for case in cases(&image.tag) {
         let files: Vec<(&str, &str)> = case.files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let target = format!("refs/heads/{}", case.branch);
         let sha = stage.repository.push("refs/heads/main", &target, case.branch, &files).await.unwrap();
@@ -91,15 +91,16 @@ async fn every_mistake_is_told_where_people_look() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_branch_names_are_staged_like_any_other() {
-    let _image = kit::busybox_image().await;
+    let image = kit::busybox_image();
+    let tag = &image.tag;
     let files = [
-        ("Dockerfile", serving(r#"["busybox","httpd","-f","-p","8080","-h","/"]"#)),
+        ("Dockerfile", serving(tag, r#"["busybox","httpd","-f","-p","8080","-h","/"]"#)),
         (".sidestage.toml", MANIFEST.to_owned()),
         ("index.html", "hello\n".to_owned()),
     ];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let stage = Stage::open(&files, "stage = \"automatic\"\n").await;
-    let names = ["main;curl x|sh", "--upload-pack=touch", "$(id)", "feature/ünï-cödé", "a'b\"c", "x--y", "pr-7"];
+    let names = ["main;curl|sh", "--upload-pack=touch", "$(id)", "feature/ünï-cödé", "a'b\"c", "x--y", "pr-7"];
     for name in names {
         let sha = stage.repository.push("refs/heads/main", &format!("refs/heads/{name}"), name, &[]).await.unwrap();
         stage.look().await;
@@ -111,8 +112,8 @@ async fn odd_branch_names_are_staged_like_any_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_that_vanishes_takes_nothing_with_it() {
-    let _image = kit::busybox_image().await;
-    let dockerfile = serving(r#"["busybox","httpd","-f","-p","8080","-h","/etc"]"#);
+    let image = kit::busybox_image();
+    let dockerfile = serving(&image.tag, r#"["busybox","httpd","-f","-p","8080","-h","/etc"]"#);
     let files = [("Dockerfile", dockerfile.as_str()), (".sidestage.toml", MANIFEST)];
     let stage = Stage::open(&files, "stage = \"automatic\"\n").await;
     let sha = stage.repository.push("refs/heads/main", "refs/heads/stays", "stays", &[]).await.unwrap();

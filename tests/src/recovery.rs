@@ -14,13 +14,13 @@ use crate::stage::Stage;
 
 const MANIFEST: &str = "[objects]\nbaseline = \"default\"\n";
 
-fn dockerfile() -> String {
-    format!("FROM {}\nCMD [\"busybox\",\"httpd\",\"-f\",\"-p\",\"8080\",\"-h\",\"/etc\"]\n", kit::BUSYBOX)
+fn dockerfile(tag: &str) -> String {
+    format!("FROM {tag}\nCMD [\"busybox\",\"httpd\",\"-f\",\"-p\",\"8080\",\"-h\",\"/etc\"]\n")
 }
 
 /// A stage on which these branches are ready.
-async fn staged(branches: &[&str]) -> (Stage, Vec<Sha>) {
-    let text = dockerfile();
+async fn staged(image: &kit::Busybox, branches: &[&str]) -> (Stage, Vec<Sha>) {
+    let text = dockerfile(&image.tag);
     let files = [("Dockerfile", text.as_str()), (".sidestage.toml", MANIFEST)];
     let stage = Stage::open(&files, "stage = \"automatic\"\n").await;
     let mut shas = Vec::new();
@@ -50,8 +50,8 @@ fn ids(world: &Listing) -> BTreeMap<String, Option<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_store_loses_and_doubles_nothing() {
-    let _image = kit::busybox_image().await;
-    let (mut stage, shas) = staged(&["one", "two", "three"]).await;
+    let image = kit::busybox_image();
+    let (mut stage, shas) = staged(&image, &["one", "two", "three"]).await;
     let before = world(&stage).await;
     let config = stage.stop().await;
     for file in ["sidestage.db", "sidestage.db-wal", "sidestage.db-shm"] {
@@ -69,8 +69,8 @@ async fn a_lost_store_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_interrupts_nothing() {
-    let _image = kit::busybox_image().await;
-    let (mut stage, shas) = staged(&["stays"]).await;
+    let image = kit::busybox_image();
+    let (mut stage, shas) = staged(&image, &["stays"]).await;
     let before = world(&stage).await;
     let config = stage.stop().await;
     stage.start(config).await;
@@ -82,8 +82,8 @@ async fn a_restart_interrupts_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sidestage_on_the_same_folder_refuses() {
-    let _image = kit::busybox_image().await;
-    let (stage, _) = staged(&[]).await;
+    let image = kit::busybox_image();
+    let (stage, _) = staged(&image, &[]).await;
     let refusal = Instance::start(stage.instance().config().clone()).await.err().expect("the folder is taken");
     assert!(format!("{refusal:#}").contains("another Sidestage"), "{refusal:#}");
     stage.close().await;
@@ -91,8 +91,8 @@ async fn a_second_sidestage_on_the_same_folder_refuses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_deleted_from_outside_comes_back_with_its_data() {
-    let _image = kit::busybox_image().await;
-    let (stage, shas) = staged(&["one"]).await;
+    let image = kit::busybox_image();
+    let (stage, shas) = staged(&image, &["one"]).await;
     let before = world(&stage).await;
     let web = before.keys().find(|id| id.kind == Kind::Container).unwrap();
     stage.instance().drivers()[&web.backend].remove(web).await.unwrap();
@@ -110,8 +110,8 @@ async fn a_container_deleted_from_outside_comes_back_with_its_data() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_server_that_dies_comes_back_and_nothing_is_made_anew() {
-    let _image = kit::busybox_image().await;
-    let (stage, shas) = staged(&["one"]).await;
+    let image = kit::busybox_image();
+    let (stage, shas) = staged(&image, &["one"]).await;
     let before = world(&stage).await;
     let folder = sidestage::state_dir::services(&stage.instance().config().state_dir);
     let pid_file = folder.join("postgres/data/postmaster.pid");

@@ -11,13 +11,13 @@ use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
 use crate::facts::{Facts, Row};
 use crate::heads::heads;
-use crate::identity::{InstanceKey, ProjectName, Sha, Time, Trust};
+use crate::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
 use crate::ledger::{Ledger, backoff};
 use crate::plan::{Plan, plan};
 use crate::policy::Policy;
 use crate::report::Report;
-use crate::resource::{Failure, Inventory, Owner, ResourceId};
-use crate::routes::routes;
+use crate::resource::{Failure, Inventory, Kind, Owner, ResourceId};
+use crate::routes::{inside, routes};
 use crate::sleep::Levels;
 use crate::tables::{Tables, Zone};
 use crate::view::View;
@@ -107,6 +107,26 @@ impl Core {
     #[must_use]
     pub fn view(&self) -> View {
         (*self.published.view).clone()
+    }
+
+    /// What exists, as far as it is known.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Whose log one of [`CommitView::logs`](crate::view::CommitView::logs) is, in the newest generation that has it.
+    #[must_use]
+    pub fn log(&self, env: &EnvId, name: &str) -> Option<ResourceId> {
+        let row = self.facts.envs.get(env)?;
+        let generations = row.coming().into_iter().chain(row.serving());
+        let mut parts = generations.filter_map(|at| self.blueprints.get(env, at).ok()).flat_map(|drawn| &drawn.parts);
+        let found = parts.find(|part| match part.id.kind {
+            Kind::Image => name == "build",
+            Kind::Job | Kind::Container => part.id.name == name,
+            _ => false,
+        });
+        found.map(|part| part.id.clone())
     }
 
     /// What waits, and for what, for `sidestage plan`: one line each.
@@ -260,7 +280,7 @@ impl Published {
         let routes = routes(&report);
         let zone = zone(&routes, eyes.standing.policy, &self.zone, eyes.standing.now);
         self.zone = zone.clone();
-        let tables = Tables { routes, zone };
+        let tables = Tables { routes, zone, inside: inside(eyes.inventory) };
         let view = report.view();
         let same_view = self.view.at != Time(0) && View { at: self.view.at, ..view.clone() } == *self.view;
         if same_view && tables == *self.tables {

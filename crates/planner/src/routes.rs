@@ -1,13 +1,14 @@
 //! What stands behind each host name. Derived from facts and what was seen, never stored.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::facts::RefRow;
 use crate::hosts;
 use crate::identity::{EnvId, ProjectName};
 use crate::names;
 use crate::report::{Report, Status};
+use crate::resource::{Inventory, Owner, Run};
 use crate::standing::Commit;
 use crate::tables::{Door, EnvRoute, Page, Route, Upstream};
 use crate::view::State;
@@ -46,7 +47,11 @@ impl<'a> Report<'_, 'a> {
     /// What happens to a request: only a generation that has been ready serves, and only while it is wanted running.
     fn door(&self, status: &Status<'a>) -> Door {
         let Some(row) = status.row.filter(|row| row.is_live()) else { return Door::Shut };
-        let Some(generation) = row.serving() else { return Door::Shut };
+        let Some(generation) = row.serving() else {
+            // After a loss of the store visitors of what still runs wait until it was asked whether it answers.
+            let found = row.begun.as_ref().is_some_and(|begun| begun.released);
+            return if found && status.state == State::Starting { Door::Wake } else { Door::Shut };
+        };
         match status.state {
             State::Dozing | State::Asleep | State::Waking => return Door::Wake,
             State::Ready | State::Failed => {}
@@ -139,4 +144,15 @@ fn hint(state: State) -> Option<&'static str> {
         }
         State::Ready | State::Dozing | State::Asleep | State::Removing => return None,
     })
+}
+
+/// Whose address is whose, for the inner edge: every container and job that runs, of any generation.
+#[must_use]
+pub fn inside(inventory: &Inventory) -> BTreeMap<IpAddr, EnvId> {
+    let running = inventory.seen.iter().filter(|(_, seen)| seen.run == Run::Running);
+    let addresses = running.filter_map(|(id, seen)| match &id.owner {
+        Owner::Env(env) => Some((seen.outputs.address?, env.clone())),
+        _ => None,
+    });
+    addresses.collect()
 }

@@ -203,7 +203,7 @@ impl Controller {
                 let found = self.core.log(&env, &name);
                 self.logs.open(found, &env, &name, follow, reply);
             }
-            Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(now()))),
+            Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
             Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
                 Some((_, watch)) => watch.look(answer),
                 None => drop(answer.send(Err(format!("no project {project:?} in the configuration")))),
@@ -242,6 +242,9 @@ impl Controller {
         }
         for (call, action) in step.start {
             self.start(call, action);
+        }
+        for backend in step.look {
+            self.listings.dirty(backend, &mut self.core);
         }
         for (project, sha) in step.read {
             self.read(project, sha);

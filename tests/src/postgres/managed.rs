@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use drivers::postgres::{Server, ServerError, ServerSettings};
 use drivers::{Driver, Listing, Log, Scope};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use planner::resource::Failure;
 
 use super::{connect, ensure, instance, login, resource, shared};
@@ -69,7 +71,7 @@ async fn is_started_again_when_it_has_died() {
     let (driver, key) = instance(&server, 1);
     ensure(&driver, &resource(&key, 1, 1)).await;
     let first = server.pid().unwrap();
-    kill(first);
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
     let since = Instant::now();
     // Both that it is another process, and that the data is still there.
     while server.pid().is_none_or(|pid| pid == first) || driver.inventory(&Scope::All).await.is_err() {
@@ -79,11 +81,6 @@ async fn is_started_again_when_it_has_died() {
     assert_eq!(driver.inventory(&Scope::All).await.unwrap().len(), 1);
     keeper.abort();
     server.destroy().await.unwrap();
-}
-
-fn kill(pid: i32) {
-    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
-    assert!(killed.success());
 }
 
 async fn refused(settings: ServerSettings) -> (ServerError, String) {
@@ -125,7 +122,7 @@ async fn says_what_is_missing_or_in_the_way() {
     let (error, text) = refused(ServerSettings { home: long, ..settings.clone() }).await;
     assert!(matches!(error, ServerError::TooLong { .. }), "{text}");
 
-    if we_are_root() {
+    if nix::unistd::geteuid().is_root() {
         let closed = tempfile::tempdir().unwrap();
         std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let (error, text) = refused(ServerSettings { home: closed.path().join("pg"), ..settings.clone() }).await;
@@ -142,8 +139,4 @@ async fn says_what_is_missing_or_in_the_way() {
     let server = Server::start(settings).await.unwrap();
     server.destroy().await.unwrap();
     assert!(!home.exists());
-}
-
-fn we_are_root() -> bool {
-    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }
