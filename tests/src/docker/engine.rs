@@ -225,6 +225,10 @@ impl Drop for Engine {
             match kind {
                 "container" => cli(&["rm", "-fv", name]),
                 "network" => cli(&["network", "rm", name]),
+                "interface" => {
+                    let _ = Command::new("ip").args(["link", "del", name]).status();
+                    String::new()
+                }
                 "image" => {
                     cli(&["rmi", "-f", rest.rsplit(' ').next().filter(|tag| !tag.contains('<')).unwrap_or(name)])
                 }
