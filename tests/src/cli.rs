@@ -141,6 +141,15 @@ async fn listings_print_the_apis_json() {
 }
 
 #[tokio::test]
+async fn plan_counts_what_is_open_and_what_fits() {
+    let local = Local::start(Fake::new(usual()));
+    let lines = "shop: 3 open, 19 more fit\nbuild shop:01 \u{fffd}now\n";
+    assert_eq!(local.run("plan").await.out, lines);
+    assert_eq!(local.run("plan shop").await.out, lines);
+    assert_eq!(local.run("plan other").await.code, 2);
+}
+
+#[tokio::test]
 async fn an_empty_listing_says_what_to_do() {
     let local = Local::start(Fake::new(view(vec![])));
     assert!(local.run("ls").await.out.contains("no open pull requests yet: push a branch"));
@@ -248,15 +257,14 @@ async fn waiting_ends_with_what_was_asked_for() {
 async fn waiting_fails_in_one_line_with_the_reason() {
     let local = Local::start(Fake::new(usual()));
     local.fake.ends_as(State::Failed, Some("step 3 of 9, `RUN make`, exited with 2"));
-    for verb in ["stage pr-7", "rebuild main"] {
+    for (verb, ending) in
+        [("stage pr-7", "failed"), ("rebuild main", "ready as before"), ("reset main", "ready as before")]
+    {
         let ran = local.run(&format!("{verb} --wait")).await;
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{verb}");
         let last = ran.err.lines().last().unwrap();
-        assert!(
-            last.ends_with("failed: step 3 of 9, `RUN make`, exited with 2") && last.starts_with("error: shop "),
-            "{}",
-            ran.err
-        );
+        let wanted = format!("{ending}: step 3 of 9, `RUN make`, exited with 2");
+        assert!(last.ends_with(&wanted) && last.starts_with("error: shop "), "{verb}: {}", ran.err);
     }
 }
 
@@ -280,6 +288,17 @@ async fn waiting_follows_each_state() {
     };
     let (ran, ()) = tokio::join!(waiting, driving);
     assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[tokio::test]
+async fn waiting_for_a_reset_is_waiting_for_the_newer_generation() {
+    let local = Local::start(Fake::new(usual()));
+    // The older one is ready all the time.
+    let ran = local.run("reset main --wait --timeout 0s").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("not done after 0s, it goes on by itself; ready, next building"), "{ran:?}");
+    local.fake.ends_as(State::Ready, None);
+    assert_eq!(local.run("reset main --wait").await.code, 0);
 }
 
 #[tokio::test]

@@ -28,8 +28,7 @@ pub(crate) fn busybox_image() -> Busybox {
     file("bin/busybox", 0o755, &program);
     file("etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\n");
     file("etc/group", 0o644, b"root:x:0:\napp:x:1235:\n");
-    let applets =
-        "sh sleep httpd nc id cat ls echo nslookup touch mkdir true false kill trap dd grep ps ip env test seq";
+    let applets = "sh sleep httpd nc id cat ls echo nslookup touch mkdir true false kill trap dd grep ps ip env test seq find sort";
     for applet in applets.split(' ') {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);

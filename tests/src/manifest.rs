@@ -50,7 +50,7 @@ fn every_key_arrives_where_it_belongs() {
         dockerfile = "./docker//Dockerfile"
         context = "./api/"
         target = "production"
-        args = { NODE_ENV = "staging", COMMIT = "${STAGING_SHA}" }
+        args = { NODE_ENV = "staging", COMMIT = "${STAGING_SHA}", PORT = "3000" }
         [database]
         baseline = false
         [objects]

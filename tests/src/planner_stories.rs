@@ -18,7 +18,7 @@ use planner::units::parse_duration;
 use crate::simulation::forge::{Branch, Commit};
 use crate::simulation::oracle::commits;
 use crate::simulation::run::Sim;
-use crate::simulation::settings::{Aim, Settings};
+use crate::simulation::settings::Settings;
 use crate::simulation::world::{Fate, World};
 
 #[test]
@@ -76,7 +76,7 @@ fn golden(name: &str) {
 /// Plays the lines that begin with `>` and writes below each what came of it. Comments stay.
 fn tell(script: &str) -> String {
     let mut story: Option<Story> = None;
-    let mut settings = settings();
+    let mut settings = Settings::calm(&["shop"]);
     let mut text = String::new();
     for line in script.lines() {
         if line.starts_with('#') || line.is_empty() {
@@ -95,30 +95,6 @@ fn tell(script: &str) -> String {
         }
     }
     text
-}
-
-fn settings() -> Settings {
-    let mut world = World::new(1, Time(0));
-    let mut settings = Settings::of(7, &mut world.rng);
-    settings.aim = Aim::Calm;
-    settings.faults = 0;
-    settings.deaths = 0;
-    settings.bad = 0;
-    settings.acts = 0;
-    let policy = &mut settings.policy;
-    policy.projects.retain(|name, _| name.as_str() == "shop");
-    for project in policy.projects.values_mut() {
-        project.stage = StageMode::Automatic;
-        project.forks = true;
-        project.keep = 1;
-        project.alias_proxy = false;
-        project.suffix = String::new();
-    }
-    policy.limits.environments = 10;
-    policy.limits.awake = 5;
-    policy.limits.stopped = 10;
-    policy.limits.builds = 1;
-    settings
 }
 
 fn set(policy: &mut Policy, word: &str) {

@@ -119,6 +119,18 @@ impl Stage {
     }
 }
 
+/// A test that failed leaves nothing either.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            let removed = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(instance.destroy()));
+            if let Err(error) = removed {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
 pub(crate) fn config(folder: &std::path::Path, repository: &Repository, project: &str) -> Config {
     let (http, console, dns) = (free_port(), free_port(), free_port());
     let text = format!(

@@ -32,6 +32,24 @@
     document.title = page.title;
     if (focused && focused.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
     follow();
+    find();
+  }
+
+  // A long list can be searched.
+  const box = document.createElement("input");
+  function find() {
+    const rows = [...document.querySelectorAll("li.reference")];
+    if (!box.isConnected && rows.length > 8) {
+      Object.assign(box, { type: "search", className: "find", placeholder: "Find a title, branch, author or commit" });
+      box.setAttribute("aria-label", box.placeholder);
+      box.addEventListener("input", find);
+      document.getElementById("main").before(box);
+    }
+    const words = box.value.toLowerCase().split(/\s+/);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.classList.toggle("unfound", !words.every((word) => text.includes(word)));
+    }
   }
 
   // One look at a time; what changes meanwhile is one more look.
@@ -45,7 +63,7 @@
       else if (answer.ok || answer.status === 404) show(parse(await answer.text()), false);
     } catch { /* the controller restarts; the events say when it is back */ }
     looking = false;
-    if (again) { again = false; look(); }
+    if (again) { again = false; setTimeout(look, 250); }
   }
 
   const link = document.getElementById("link");
@@ -123,12 +141,14 @@
     for (const span of document.querySelectorAll("[data-since]")) {
       span.skew ??= Number(span.dataset.now) - Date.now();
       const s = Math.max(0, Math.floor((Date.now() + span.skew - Number(span.dataset.since)) / 1000));
-      span.textContent = s < 60 ? s + " s" : s < 3600 ? Math.floor(s / 60) + " min " + s % 60 + " s" : Math.floor(s / 3600) + " h";
+      const two = (n) => String(n).padStart(2, "0"), m = Math.floor(s / 60), h = Math.floor(m / 60);
+      span.textContent = s < 60 ? s + " s" : h ? h + ":" + two(m % 60) + ":" + two(s % 60) : m + ":" + two(s % 60);
     }
   }, 1000);
   // Ages grow without an event.
   setInterval(() => { if (!document.hidden) look(); }, 30000);
 
   follow();
+  find();
   connect();
 })();

@@ -46,6 +46,7 @@ impl Sample {
             reason: reason.map(str::to_owned),
             since: ago(since),
             generation: u32::from(staged),
+            next: None,
             asked: staged.then(|| ago(since + 9)),
             took: matches!(state, State::Ready | State::Dozing | State::Asleep).then_some(8_437),
             pinned: false,

@@ -7,10 +7,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use planner::command::{Actor, Role};
 use planner::identity::Time;
 use planner::view::View;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::guard::Site;
 use crate::sessions::Sessions;
@@ -20,6 +24,10 @@ use crate::{Ask, Doors, Error, Settings, api, guard, pages};
 const BODY: usize = 64 << 10;
 /// How long the loop may think about a request before the person hears that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take to send a request's head, or be idle.
+const HEAD: Duration = Duration::from_secs(30);
+/// Connections at once; the next ones wait.
+const CONNECTIONS: usize = 512;
 /// How long connections may finish what they are at when the server ends.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -101,7 +109,7 @@ fn router(app: &Arc<App>) -> Router {
 }
 
 pub(crate) async fn serve<L, F>(
-    listener: L,
+    mut listener: L,
     door: Door,
     settings: Settings,
     doors: Doors,
@@ -109,22 +117,34 @@ pub(crate) async fn serve<L, F>(
 ) -> Result<(), Error>
 where
     L: Listener,
-    L::Addr: std::fmt::Debug,
     F: Future<Output = ()> + Send + 'static,
 {
     let (close, closing) = watch::channel(false);
     let site = Site::parse(&settings.url).ok_or_else(|| Error::Url(settings.url.clone()))?;
     let app = Arc::new(App { door, settings, site, doors, sessions: Sessions::default(), closing });
-    let server = axum::serve(listener, router(&app)).with_graceful_shutdown(async move {
-        shutdown.await;
-        let _ = close.send(true);
-    });
-    let overdue = async {
-        app.closing().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        ended = server.into_future() => Ok(ended?),
-        () = overdue => Ok(()),
+    let router = router(&app);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let (open, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    tokio::pin!(shutdown);
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await.0)
+        };
+        let (place, io) = tokio::select! {
+            next = next => next,
+            () = &mut shutdown => break,
+        };
+        let connection = server.serve_connection(TokioIo::new(io), TowerToHyperService::new(router.clone()));
+        let connection = open.watch(connection);
+        tokio::spawn(async move {
+            // Whoever hung up is told nothing any more.
+            let _ = connection.await;
+            drop(place);
+        });
     }
+    let _ = close.send(true);
+    let _ = tokio::time::timeout(GRACE, open.shutdown()).await;
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What stands before every route: our own host only, our own origin for writes, a session, and the headers of every answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -69,10 +70,16 @@ pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// How long a request may take to arrive and be answered; what streams goes on afterwards.
+const SLOWEST: Duration = Duration::from_secs(90);
+
 /// The headers of every answer. `same-origin` and not `no-referrer`: under the latter browsers send `Origin: null` with our own
 /// forms; what leaves for other origins is the same, nothing.
 pub(crate) async fn headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let mut response = match tokio::time::timeout(SLOWEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive; try again\n").into_response(),
+    };
     let fixed: [(HeaderName, &'static str); 5] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -38,7 +38,7 @@ pub struct Doors {
 /// One request to the loop, with the way back. An `Err` is one line for the person.
 #[derive(Debug)]
 pub enum Ask {
-    /// Do something; answered when it is decided and stored, not when it is done.
+    /// Do something; answered when it is decided and stored and the view that shows it is published, not when it is done.
     Command(Actor, Command, oneshot::Sender<Result<String, String>>),
     /// The log of one container, job or `build` of an environment, as chunks of text. Ends at its present end unless `follow`.
     Logs {
@@ -76,15 +76,12 @@ pub enum Error {
     /// The URL in the settings does not name scheme and host.
     #[error("the console's url {0:?} must be http:// or https:// with a host and no path")]
     Url(String),
-    /// The listener broke.
-    #[error("the console's listener: {0}")]
-    Listener(#[from] std::io::Error),
 }
 
 /// Serves people who sign in, until `shutdown` is done; streams are ended then.
 ///
 /// # Errors
-/// A URL that names no host, or a listener that breaks.
+/// A URL that names no host.
 pub async fn serve<F>(listener: TcpListener, settings: Settings, doors: Doors, shutdown: F) -> Result<(), Error>
 where
     F: Future<Output = ()> + Send + 'static,

@@ -103,6 +103,18 @@ pub fn span(length: Duration) -> String {
     }
 }
 
+/// How long something has been under way: `12 s`, `1:17`, `2:05:09`.
+#[must_use]
+pub(crate) fn clock(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match seconds {
+        0..60 => format!("{rest} s"),
+        60..3600 => format!("{minutes}:{rest:02}"),
+        _ => format!("{hours}:{minutes:02}:{rest:02}"),
+    }
+}
+
 /// How long something took, given in milliseconds: `840 ms`, `8.4 s`, `2 min 5 s`.
 #[must_use]
 pub fn took(milliseconds: u64) -> String {

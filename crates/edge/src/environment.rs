@@ -47,7 +47,8 @@ impl Proxy {
                 if self.wakes(host, route, browser).await {
                     continue;
                 }
-                return pages::state(route, form);
+                let newest = self.doors.tables();
+                return pages::state(env_route(&newest, host).unwrap_or(route), form);
             };
             exchange.direct(&Canonical::of(&route.url, host), asked, visitor);
             let Exchange { request, progress, upgrade } = exchange;

@@ -56,7 +56,7 @@ pub(crate) enum Failed {
     Unreachable(io::Error, Box<Request<Outgoing>>),
     /// The connection broke before an answer came.
     #[error("the connection broke before an answer: {0}")]
-    Lost(hyper::Error, Option<Box<Request<Outgoing>>>),
+    Lost(io::Error, Option<Box<Request<Outgoing>>>),
     /// The upstream has the whole request and says nothing.
     #[error("no answer in time")]
     Silent,
@@ -89,22 +89,24 @@ pub(crate) async fn send(
         };
         let again = repeatable.then(|| copy(&request, progress));
         progress.touch();
-        let answer = tokio::select! {
-            answer = lease.sender.try_send_request(request) => answer,
+        let (unsent, error) = tokio::select! {
+            biased;
+            answer = lease.sender.try_send_request(request) => match answer {
+                Ok(response) => return Ok((response, lease)),
+                Err(mut error) => (error.take_message(), io::Error::other(error.into_error())),
+            },
+            // A request that is handed over just when its connection ends can be forgotten between the two: then hyper
+            // has neither an answer nor an error for it, ever.
+            () = lease.ended.cancelled() => (None, io::ErrorKind::ConnectionAborted.into()),
             () = progress.silence(limit) => {
                 return Err(if progress.is_sent() { Failed::Silent } else { Failed::Visitor });
             }
         };
-        let mut error = match answer {
-            Ok(response) => return Ok((response, lease)),
-            Err(error) => error,
-        };
-        let next = error.take_message().or(again);
-        match next {
+        match unsent.or(again) {
             _ if progress.is_broken() => return Err(Failed::Visitor),
             // Its neighbours in the pool are likely to be closing too.
             Some(next) if pooled => (request, may_pool) = (next, false),
-            next => return Err(Failed::Lost(error.into_error(), next.map(Box::new))),
+            next => return Err(Failed::Lost(error, next.map(Box::new))),
         }
     }
 }

@@ -43,6 +43,9 @@ const FAR_REACHING: [HeaderName; 7] = [
     HeaderName::from_static("expect-ct"),
 ];
 
+/// Tells a page of ours from one of an application.
+pub(crate) const PAGE: HeaderName = HeaderName::from_static("x-sidestage");
+
 /// The address in full, taken apart: what the application sees as its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Canonical {
@@ -117,6 +120,7 @@ pub(crate) fn to_visitor<B>(response: &mut http::Response<B>) {
     for name in &FAR_REACHING {
         headers.remove(name);
     }
+    headers.remove(PAGE);
     no_index(headers);
 }
 

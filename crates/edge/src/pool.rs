@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use planner::tables::{Door, Route, Tables, Upstream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::body::Outgoing;
 use crate::patience::Patience;
@@ -38,6 +39,7 @@ struct Inner {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<Outgoing>,
+    ended: CancellationToken,
     since: Instant,
 }
 
@@ -75,9 +77,9 @@ impl Pool {
     pub(crate) fn take(self: &Arc<Self>, upstream: &Upstream) -> Option<Lease> {
         let mut inner = self.lock();
         let idle = inner.idle.get_mut(upstream)?;
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { sender, ended, since }) = idle.pop() {
             if since.elapsed() < self.patience.pooled && sender.is_ready() {
-                return Some(self.lease(upstream, sender));
+                return Some(self.lease(upstream, sender, ended));
             }
         }
         None
@@ -88,26 +90,29 @@ impl Pool {
         let stream = timeout(self.patience.connect, TcpStream::connect(upstream.address)).await??;
         stream.set_nodelay(true)?;
         let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to an upstream ended");
             }
+            drop(end);
         });
-        Ok(self.lease(upstream, sender))
+        Ok(self.lease(upstream, sender, ended))
     }
 
-    fn lease(self: &Arc<Self>, upstream: &Upstream, sender: SendRequest<Outgoing>) -> Lease {
-        Lease { sender, upstream: upstream.clone(), pool: Arc::clone(self) }
+    fn lease(self: &Arc<Self>, upstream: &Upstream, sender: SendRequest<Outgoing>, ended: CancellationToken) -> Lease {
+        Lease { sender, ended, upstream: upstream.clone(), pool: Arc::clone(self) }
     }
 
-    fn put(&self, upstream: Upstream, sender: SendRequest<Outgoing>) {
+    fn put(&self, upstream: Upstream, sender: SendRequest<Outgoing>, ended: CancellationToken) {
         let mut inner = self.lock();
         if !inner.live.contains(&upstream) {
             return;
         }
         let idle = inner.idle.entry(upstream).or_default();
         if idle.len() < IDLE_PER_UPSTREAM {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { sender, ended, since: Instant::now() });
         }
     }
 
@@ -120,6 +125,8 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<Outgoing>,
+    /// Cancelled when the connection is over.
+    pub(crate) ended: CancellationToken,
     upstream: Upstream,
     pool: Arc<Pool>,
 }
@@ -127,13 +134,13 @@ pub(crate) struct Lease {
 impl Lease {
     /// The answer has been read in full.
     pub(crate) fn give_back(self) {
-        let Lease { mut sender, upstream, pool } = self;
+        let Lease { mut sender, ended, upstream, pool } = self;
         if sender.is_ready() {
-            pool.put(upstream, sender);
+            pool.put(upstream, sender, ended);
         } else if !sender.is_closed() {
             tokio::spawn(async move {
                 if matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
-                    pool.put(upstream, sender);
+                    pool.put(upstream, sender, ended);
                 }
             });
         }

@@ -188,7 +188,8 @@ impl<'r, 'a> Report<'r, 'a> {
             return (State::Superseded, Some("a newer commit came before it was begun".to_owned()), asked);
         }
         if let Some(gone) = row.and_then(|row| row.gone) {
-            let left = self.eyes.inventory.of(&Owner::Env(env.clone())).next().is_some();
+            // Nothing is called gone before a listing has shown it gone.
+            let left = !self.eyes.sees_all() || self.eyes.inventory.of(&Owner::Env(env.clone())).next().is_some();
             let state = match gone.reason {
                 _ if left => State::Removing,
                 Reason::Expired => State::Expired,

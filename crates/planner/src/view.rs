@@ -118,6 +118,10 @@ pub struct CommitView {
     pub since: Time,
     /// The generation begun last; 0 if none.
     pub generation: u32,
+    /// What becomes of the generation that comes up beside the one that serves (reset, rebuild): under way, or failed, and then
+    /// the one that serves goes on. None when there is none such.
+    #[serde(default)]
+    pub next: Option<State>,
     /// When it was asked for, and how long it took to be ready the first time (ms).
     pub asked: Option<Time>,
     /// Milliseconds from asked to ready of the current generation.

@@ -315,8 +315,7 @@ fn contexts(forges: &Forges) -> docker::Contexts {
     Arc::new(move |build| {
         let of = &build.of;
         let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
-        let opened = runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))?;
-        Ok(docker::Context { dockerfile: opened.dockerfile, tar: opened.tar })
+        runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))
     })
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
         reason: None,
         since: now(),
         generation: 0,
+        next: None,
         asked: None,
         took: None,
         pinned: false,
@@ -160,15 +161,22 @@ impl Shared {
         self.show.send_replace(Arc::new(view));
     }
 
-    fn trust(&self, sha: Sha) -> Option<Trust> {
+    fn find(&self, sha: Sha) -> Option<CommitView> {
         let view = self.show.borrow();
         let mut commits = view.projects.iter().flat_map(|project| &project.refs).flat_map(|of| &of.commits);
-        commits.find(|commit| commit.sha == sha).map(|commit| commit.trust)
+        commits.find(|commit| commit.sha == sha).cloned()
+    }
+
+    fn state(&self, sha: Sha) -> Option<State> {
+        self.find(sha).map(|commit| commit.state)
     }
 
     fn obey(&self, command: &Command) -> Result<String, String> {
         let Some((project, sha)) = command.commit() else { return Ok("removed 2 orphans".to_owned()) };
-        let trust = self.trust(*sha).ok_or(format!("{project} knows no commit {sha}: push it first"))?;
+        let trust = self
+            .find(*sha)
+            .map(|commit| commit.trust)
+            .ok_or(format!("{project} knows no commit {sha}: push it first"))?;
         let begin = |commit: &mut CommitView| {
             commit.state = State::Building;
             commit.reason = None;
@@ -185,6 +193,12 @@ impl Shared {
                 commit.trust = Trust::Approved;
                 begin(commit);
             }),
+            Command::Reset { .. } | Command::Rebuild { .. } if self.state(*sha) == Some(State::Ready) => {
+                self.change(*sha, |commit| {
+                    commit.generation += 1;
+                    commit.next = Some(State::Building);
+                });
+            }
             Command::Stage { .. } | Command::Reset { .. } | Command::Rebuild { .. } => self.change(*sha, begin),
             Command::Pin { .. } => self.change(*sha, |commit| commit.pinned = true),
             Command::Unpin { .. } => self.change(*sha, |commit| commit.pinned = false),
@@ -202,7 +216,15 @@ impl Shared {
         let Some((state, reason)) = self.ends.lock().unwrap().clone() else { return };
         if let Some((_, sha)) = command.commit() {
             self.change(*sha, |commit| {
-                commit.state = state;
+                if let Some(next) = &mut commit.next {
+                    if state == State::Failed {
+                        *next = state;
+                    } else {
+                        commit.next = None;
+                    }
+                } else {
+                    commit.state = state;
+                }
                 commit.reason.clone_from(&reason);
             });
         }

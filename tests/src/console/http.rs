@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -15,7 +16,11 @@ use super::fake::Fake;
 
 /// The most that anything here may take.
 pub(crate) async fn bounded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 s")
+    bounded_by(Duration::from_secs(20), future).await
+}
+
+async fn bounded_by<T>(longest: Duration, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(longest, future).await.unwrap_or_else(|_| panic!("not done within {longest:?}"))
 }
 
 /// A running console.
@@ -42,6 +47,15 @@ impl Console {
     pub(crate) async fn stop(&mut self) {
         drop(self.stop.take());
         bounded(self.serving.take().unwrap()).await.unwrap().unwrap();
+    }
+
+    /// Sends these bytes and no more; returns what comes until the other side hangs up.
+    pub(crate) async fn raw(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        bounded_by(Duration::from_secs(600), stream.read_to_string(&mut answer)).await.unwrap();
+        answer
     }
 
     /// Somebody without a cookie.

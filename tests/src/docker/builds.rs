@@ -1,11 +1,13 @@
 //! Images: built, refused, cut, and gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use drivers::git::GitForge;
 use drivers::{Driver, Log};
-use planner::identity::Trust;
+use planner::identity::{Sha, Trust};
 use planner::resource::{Failure, Kind, Resource, Run};
-use planner::spec::{ImageSource, Spec};
+use planner::spec::{Build, ImageSource, Spec};
 
 use super::engine::{Engine, cli, project, wait_for};
 
@@ -182,4 +184,51 @@ async fn foreign_code_builds_on_nothing_but_public_images_by_name() {
     }
     engine.docker.rest(&secret.id, Run::Stopped).await.unwrap();
     engine.end().await;
+}
+
+#[tokio::test]
+async fn a_commit_is_built_as_its_dockerignore_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, mirror) = (folder.path().join("shop.git"), folder.path().join("mirror"));
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(&source).args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments);
+        let out = git.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let probe = Engine::new();
+    let dockerfile = format!("FROM {}\nCOPY . /all\n", probe.busybox.tag);
+    let ignore = "log\n**/*.secret\n!keep.secret\nDockerfile\n.dockerignore\n";
+    for (path, text) in [
+        (".dockerignore", ignore),
+        ("Dockerfile", dockerfile.as_str()),
+        ("app", "an application"),
+        ("log/today", "no"),
+        ("deep/a.secret", "no"),
+        ("keep.secret", "yes"),
+    ] {
+        let file = source.join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "first"]);
+    let sha: Sha = git(&["rev-parse", "HEAD"]).parse().unwrap();
+
+    let forge = Arc::new(GitForge::new(source.join(".git"), mirror, Vec::new(), &[]).unwrap());
+    let runtime = tokio::runtime::Handle::current();
+    let contexts =
+        move |build: &Build| runtime.block_on(forge.context(&build.of.sha, &build.context, &build.dockerfile));
+    let engine = Engine::with(|settings| settings.contexts = Arc::new(contexts));
+    let mut image = image(&engine, "");
+    if let Spec::Image(build) = &mut image.spec {
+        build.of.sha = sha;
+    }
+    engine.ensure(&image).await.unwrap();
+    let listed = cli(&["run", "--rm", tag(&image), "sh", "-c", "cd /all && find . | sort"]);
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), [".", "./app", "./keep.secret"]);
+    engine.end().await;
+    probe.end().await;
 }

@@ -34,7 +34,7 @@ async fn health_requests_carry_the_canonical_host() {
     let engine = Engine::new();
     engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
     // Prints the request; answers 302 once it has seen what a visitor's request carries.
-    let script = "while :; do (nc -l -p 8080 -e sh -c 'while read l; do echo \"$l\" >> /seen; test ${#l} -gt 1 || break; done; \
+    let script = "while :; do (nc -l -p 8080 -e sh -c 'while read l; do echo \"$l\" >> /seen; test $${#l} -gt 1 || break; done; \
                   echo -e \"HTTP/1.1 302 Found\\r\\nContent-Length: 0\\r\\n\\r\"'); cat /seen; done";
     let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", script]);
     (spec.port, spec.health) = (Some(8080), Health::Path("/up".to_owned()));
@@ -68,7 +68,8 @@ async fn an_answer_that_is_an_error_is_not_up() {
 async fn who_exits_at_once_is_told_with_its_last_words() {
     let engine = Engine::new();
     engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
-    let spec = engine.spec(Trust::Trusted, &["sh", "-c", "echo starting; echo no such table >&2; exit 3"]);
+    let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", "echo starting; echo no such table >&2; exit 3"]);
+    (spec.port, spec.health) = (Some(8080), Health::Port);
     let web = engine.container("web", spec);
     let failure = engine.failure(&web).await;
     assert!(matches!(failure, Failure::Transient { .. }), "{failure:?}");
@@ -77,7 +78,9 @@ async fn who_exits_at_once_is_told_with_its_last_words() {
     assert!(text.contains("no such table"), "{text}");
     assert_eq!(engine.all().await[&web.id].phase, Phase::Exited { code: 3, oom: false });
 
-    let failure = engine.failure(&engine.container("worker", engine.spec(Trust::Trusted, &["nosuch"]))).await;
+    let mut spec = engine.spec(Trust::Trusted, &["nosuch"]);
+    (spec.port, spec.health) = (Some(8080), Health::Port);
+    let failure = engine.failure(&engine.container("api", spec)).await;
     assert!(failure.to_string().contains("127"), "{failure}");
     engine.end().await;
 }

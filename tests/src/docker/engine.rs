@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use drivers::docker::{Context, Docker, Settings};
+use drivers::docker::{Docker, Settings};
+use drivers::git::Context;
 use drivers::{Driver, Listing, Log};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Trust};
 use planner::injected::Endpoints;
@@ -47,7 +48,7 @@ pub(super) fn settings(files: &Files) -> Settings {
         }
         let dockerfile = files.lock().unwrap().get(&build.dockerfile).cloned().unwrap_or_default().into_bytes();
         let tar: Box<dyn std::io::Read + Send> = Box::new(std::io::Cursor::new(tar.into_inner().unwrap()));
-        Ok(Context { dockerfile, tar })
+        Ok(Context { dockerfile, tar, notes: Vec::new() })
     };
     let endpoints =
         Endpoints { domain: "staging.test".to_owned(), objects: "http://staging.test".to_owned(), database_port: 5432 };
@@ -253,4 +254,31 @@ pub(super) async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Resul
 
 pub(super) fn project() -> ProjectName {
     "shop".parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_driver_conforms() {
+    use crate::conformance::{Suite, conforms};
+    let engine = Engine::new();
+    let stranger = Docker::connect(SOCKET, key(), settings(&engine.files));
+    let things = |trust: Trust, name: &str| {
+        let image = engine.image(trust, name, &[("Dockerfile", "FROM $BUSYBOX\nRUN echo made > /made\n")]);
+        let from_image = |command: &[&str]| {
+            let mut spec = engine.spec(trust, command);
+            spec.image = ImageSource::Built(image.id.clone());
+            spec
+        };
+        let mut web = from_image(&["httpd", "-f", "-p", "8080", "-h", "/"]);
+        (web.port, web.health) = (Some(8080), Health::Path("/made".to_owned()));
+        let release = engine.job("release", from_image(&["cat", "/made"]));
+        vec![engine.network(trust), image.clone(), release, engine.container("web", web)]
+    };
+    let suite = Suite {
+        driver: &engine.docker,
+        stranger: &stranger,
+        resources: things(Trust::Trusted, "0123456789ab-ba9876543210"),
+        neighbours: things(Trust::Approved, "ba9876543210"),
+    };
+    conforms(&suite).await;
+    engine.end().await;
 }

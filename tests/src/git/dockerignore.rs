@@ -37,8 +37,9 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("**\n!util/docker/web\nutil/docker/web/foo", &["a", "util/docker/web/foo"], &["util/docker/web/bar"]),
     ("!a\na", &["a"], &[]),
     ("  ! a\na\n! a", &[], &["a"]),
-    // A pattern of a folder that was no exception when the folder was met is one for what lies in it.
-    ("x/y\n!x", &[], &["x/y", "x/z"]),
+    // An exception for a folder comes too late for what was not left out when the folder was met.
+    ("x/y\n!x", &["x/y"], &["x/z"]),
+    ("x\n!x\nx/y", &["x/y"], &["x/z"]),
     // `**` in every place.
     ("**", &["a", "a/b", ".a"], &[]),
     ("**/**", &["a", "a/b"], &[]),

@@ -202,6 +202,43 @@ async fn a_repository_that_vanishes_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_git_that_hangs_is_ended() {
+    let (repo, ..) = shop();
+    let forge = repo.forge();
+    heads(&forge).await;
+    // Opening a pipe that nobody writes to never returns.
+    let pipe = std::process::Command::new("mkfifo").arg(repo.path().join("packed-refs")).status().unwrap();
+    assert!(pipe.success());
+    // From here on time passes whenever nothing else can happen.
+    tokio::time::pause();
+    let text = transient(forge.heads().await);
+    assert!(text.contains("git did not answer within 60 s"), "{text}");
+    let path = repo.path().display().to_string();
+    let runs = |process: &std::path::Path| {
+        // A process that has ended and waits to be reaped has no arguments any more.
+        std::fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&path))
+    };
+    let running = || std::fs::read_dir("/proc").unwrap().flatten().any(|process| runs(&process.path()));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while running() {
+        assert!(std::time::Instant::now() < deadline, "git still runs");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_we_cannot_understand_is_not_one_without_refs() {
+    let repo = Repo { folder: tempfile::tempdir().unwrap() };
+    std::fs::create_dir(repo.path()).unwrap();
+    repo.git(&["init", "--quiet", "--bare", "--object-format=sha256"], b"");
+    let tree = repo.git(&["write-tree"], b"");
+    let commit = repo.git(&["commit-tree", &tree, "-m", "x"], b"");
+    repo.git(&["update-ref", "refs/heads/feature", &commit], b"");
+    let text = transient(repo.forge().heads().await);
+    assert!(text.contains("it names commits by SHA-256, which is not supported"), "{text}");
+}
+
+#[tokio::test]
 async fn a_repository_of_somebody_else_is_read() {
     let (repo, _, feature, _) = shop();
     // Git refuses other people's repositories unless they are named as safe. Only root can give files away.
@@ -257,10 +294,12 @@ async fn no_hook_runs_and_what_a_killed_fetch_left_does_not_matter() {
         std::fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
         std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
+    let half_a_pack = repo.mirror().join("objects/pack/tmp_pack_x");
+    std::fs::write(&half_a_pack, b"").unwrap();
     std::fs::write(repo.mirror().join("shallow.lock"), b"").unwrap();
     std::fs::write(repo.mirror().join(format!("refs/sidestage/{feature}.lock")), b"").unwrap();
     repo.forge().read(&feature).await.unwrap();
-    assert!(!marker.exists());
+    assert!(!marker.exists() && !half_a_pack.exists());
 }
 
 #[tokio::test]

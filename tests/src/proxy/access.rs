@@ -44,6 +44,7 @@ async fn the_inner_edge_answers_an_environment_its_own_and_nothing_else() {
     own.public = false;
     let mut asleep = route(SHA_A, Door::Wake, State::Asleep);
     asleep.env = env('a');
+    asleep.public = false;
     let (mine, other) = (names::bucket(&env('a')), names::bucket(&env('b')));
     let routes = [
         (host(SHA_A), Route::Env(Box::new(own))),
@@ -84,6 +85,11 @@ async fn the_inner_edge_answers_an_environment_its_own_and_nothing_else() {
     for (name, path, code) in answers {
         assert_eq!(stage.get(&name, &path).await.status, code, "{name}{path}");
     }
+    let page = stage.get(&format!("{SHA_A}--api.{DOMAIN}"), "/").await.text();
+    assert!(
+        !page.contains("Title") && !page.contains("for a reason"),
+        "of the repository, on a route for members: {page}"
+    );
     assert_eq!(b.count(), 0);
     assert!(stage.visits.snapshot(planner::identity::Time(1)).is_empty(), "what comes from inside is no visit");
     assert!(stage.knocks.try_recv().is_err(), "nor does it wake");

@@ -172,11 +172,11 @@ async fn only_real_hop_by_hop_headers_are_stripped_and_ours_are_overwritten() {
 async fn answers_lose_what_reaches_beyond_their_host_and_say_which_commit_they_are() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAlt-Svc: h3=\":443\"\r\nNEL: {}\r\nReport-To: {}\r\n\
                   Reporting-Endpoints: x=\"https://evil.test\"\r\nPublic-Key-Pins: x\r\nKeep-Alive: timeout=1\r\n\
-                  X-Robots-Tag: all\r\nX-Staging-Commit: forged\r\nX-Mine: kept\r\nSet-Cookie: a=1\r\n\
+                  X-Robots-Tag: all\r\nX-Staging-Commit: forged\r\nX-Sidestage: page\r\nX-Mine: kept\r\nSet-Cookie: a=1\r\n\
                   Set-Cookie: b=2\r\n\r\nok";
     let raw = Raw::new("\r\n\r\n", answer, false).await;
     let got = before(&raw).await.get(&host(SHA_A), "/").await;
-    for gone in ["alt-svc", "nel", "report-to", "reporting-endpoints", "public-key-pins", "keep-alive"] {
+    for gone in ["alt-svc", "nel", "report-to", "reporting-endpoints", "public-key-pins", "keep-alive", "x-sidestage"] {
         assert_eq!(got.header(gone), None, "{gone}");
     }
     assert_eq!(got.header("x-robots-tag"), Some("noindex"));

@@ -87,6 +87,46 @@ async fn a_reused_address_gets_connections_of_its_own() {
 }
 
 #[tokio::test]
+async fn connections_end_with_their_route() {
+    // Answers the second request when told to, and says when a connection has ended.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = upstream("old", 1, listener.local_addr().unwrap());
+    let (answer, mut may_answer) = tokio::sync::mpsc::channel::<()>(1);
+    let ended = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&ended);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            while matches!(stream.read(&mut buffer).await, Ok(read) if read > 0) {
+                may_answer.recv().await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let hour = Duration::from_secs(3600);
+    let patience = Patience { pooled: hour, ..Patience::default() };
+    let stage = Stage::patient([(host(SHA_A), open(SHA_A, old.clone()))], patience).await;
+    let new = Backend::saying("new").await;
+    for round in 1..=2 {
+        stage.set(host(SHA_A), open(SHA_A, old.clone()));
+        let name = host(SHA_A);
+        let (got, ()) = tokio::join!(stage.get(&name, "/"), async {
+            until("the request", || stage.visits.open(&super::stage::env('a')) == 1).await;
+            if round == 2 {
+                // Under way while the route goes elsewhere: answered, and then nobody has a use for the connection.
+                stage.set(host(SHA_A), open(SHA_A, new.upstream()));
+                assert_eq!(stage.get(&host(SHA_A), "/").await.text(), "new");
+            }
+            answer.send(()).await.unwrap();
+        });
+        assert_eq!(got.text(), "ok");
+        stage.set(host(SHA_A), open(SHA_A, new.upstream()));
+        until("the end of the connection", || ended.load(Ordering::SeqCst) == round).await;
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_gone_is_looked_for_once_more() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let new = Backend::saying("the new one").await;

@@ -46,6 +46,19 @@ async fn fifty_first_requests_wake_once_and_are_all_answered() {
 }
 
 #[tokio::test]
+async fn requests_are_held_while_waking_is_under_way() {
+    let backend = Backend::saying("awake").await;
+    let waking = Route::Env(Box::new(route(SHA_A, Door::Shut, State::Waking)));
+    let stage = Stage::patient([(host(SHA_A), waking)], one_knock()).await;
+    let name = host(SHA_A);
+    let (got, ()) = tokio::join!(stage.get(&name, "/"), async {
+        until("the held request", || stage.visits.open(&env('a')) == 1).await;
+        stage.set(host(SHA_A), open(SHA_A, backend.upstream()));
+    });
+    assert_eq!((got.status.as_u16(), got.text().as_str()), (200, "awake"));
+}
+
+#[tokio::test]
 async fn a_knock_that_was_lost_is_repeated() {
     let mut stage =
         Stage::patient(asleep(), Patience { knock: Duration::from_millis(20), ..Patience::default() }).await;
@@ -83,6 +96,7 @@ async fn a_browser_sees_a_page_that_comes_back_and_a_program_waits() {
     assert_eq!(page.status, 503);
     assert!(page.header("retry-after").is_some());
     assert!(page.text().contains("http-equiv=\"refresh\""), "{}", page.text());
+    assert_eq!(page.header("x-sidestage"), Some("page"));
     let page = stage.fetch(request("GET", &host(SHA_A), "/", &[JSON])).await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (503, Some("application/json")));
     assert_eq!(stage.knocks.try_recv().unwrap(), env('a'));

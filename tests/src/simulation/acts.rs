@@ -129,7 +129,11 @@ impl Sim {
             Act::Command => self.command(project),
             Act::Visit => self.visit(1),
             Act::VisitAll => self.visit(20),
-            Act::Delete => self.delete(),
+            Act::Delete => {
+                if let Some(id) = self.some_thing(|_| true) {
+                    self.delete(&id);
+                }
+            }
             Act::Drift => self.drift(),
             Act::Exit => self.exit(),
             Act::EngineRestarts => self.restart_engine(),
@@ -324,24 +328,19 @@ impl Sim {
     }
 
     /// Somebody deletes one of our things behind our back.
-    fn delete(&mut self) {
-        let Some(id) = self.some_thing(|_| true) else { return };
+    pub fn delete(&mut self, id: &ResourceId) {
         self.say(|| format!("*** somebody deletes {id}"));
         if let (Owner::Env(env), Kind::Database | Kind::Bucket) = (&id.owner, id.kind) {
             self.oracle.robbed.insert((env.clone(), id.generation));
         }
         if id.kind == Kind::Network {
             // The engine lets a network go only without its containers.
-            let users: Vec<ResourceId> = self
-                .world
-                .things
-                .iter()
-                .filter(|(_, t)| t.observed.uses.contains(&id))
-                .map(|(one, _)| one.clone())
-                .collect();
+            let things = self.world.things.iter();
+            let users: Vec<ResourceId> =
+                things.filter(|(_, thing)| thing.observed.uses.contains(id)).map(|(one, _)| one.clone()).collect();
             users.iter().for_each(|user| self.world.erase(user));
         }
-        self.world.erase(&id);
+        self.world.erase(id);
     }
 
     /// Something is no longer what we made.

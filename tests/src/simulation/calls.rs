@@ -62,8 +62,8 @@ impl World {
             (_, Trouble::Late) => self.rng.between(60_000, 900_000),
             _ => millis,
         };
-        self.calls.insert(number, Call { call, life, action, trouble, waits: false });
         if trouble != Trouble::NeverLands {
+            self.calls.insert(number, Call { call, life, action, trouble, waits: false });
             self.later(late, Due::Land(number));
         }
     }

@@ -79,3 +79,87 @@ impl Driver for WorldDriver {
         self.call(Action::Remove(id.clone(), Reason::Person)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use planner::identity::{EnvId, Trust};
+    use planner::resource::{Fingerprint, Kind, Owner};
+    use planner::spec::{Build, Container, Health, ImageSource, Origin, Spec};
+
+    use super::*;
+    use crate::conformance::{Suite, conforms};
+
+    /// What the suite makes for one owner, by backend: needs before what needs them.
+    fn resources(backend: Backend, env: &str) -> Vec<Resource> {
+        let owner: EnvId = env.parse().unwrap();
+        let sha = super::super::forge::numbered_sha(1, 1);
+        let of = Origin { project: "shop".parse().unwrap(), sha, trust: Trust::Trusted };
+        let make = |kind, name: &str, spec, needs: Vec<ResourceId>| {
+            let id = ResourceId { backend, owner: Owner::Env(owner.clone()), generation: 1, kind, name: name.into() };
+            let (run, deadline) = (Run::Running, Duration::from_secs(60));
+            Resource { id, spec, run, needs, deadline, fingerprint: Fingerprint(format!("{env}-{name}")) }
+        };
+        match backend {
+            Backend::Postgres => {
+                vec![make(Kind::Database, "main", Spec::Database { of, baseline: "default@1".into() }, Vec::new())]
+            }
+            Backend::Objects => {
+                vec![make(Kind::Bucket, "main", Spec::Bucket { of, baseline: "default@1".into() }, Vec::new())]
+            }
+            Backend::Engine => {
+                let network = make(Kind::Network, "main", Spec::Network(of.clone()), Vec::new());
+                let image = make(Kind::Image, "app", Spec::Image(build(&of)), Vec::new());
+                let needs = vec![network.id.clone(), image.id.clone()];
+                let body = container(&of, &image.id);
+                let job = make(Kind::Job, "release", Spec::Job(body.clone()), needs.clone());
+                let web = make(Kind::Container, "web", Spec::Container(body), needs);
+                vec![network, image, job, web]
+            }
+        }
+    }
+
+    fn build(of: &Origin) -> Build {
+        Build {
+            of: of.clone(),
+            tag: "sst-test/shop:1".into(),
+            dockerfile: "Dockerfile".into(),
+            context: ".".into(),
+            target: None,
+            args: Default::default(),
+            no_cache: false,
+        }
+    }
+
+    fn container(of: &Origin, image: &ResourceId) -> Container {
+        Container {
+            of: of.clone(),
+            image: ImageSource::Built(image.clone()),
+            companion: false,
+            command: None,
+            env: Default::default(),
+            injected: Default::default(),
+            database: false,
+            bucket: false,
+            port: Some(8080),
+            health: Health::Port,
+            start_timeout: Duration::from_secs(60),
+            memory: 64 << 20,
+            cpu: 1000,
+            tmp: Default::default(),
+            hosts: Vec::new(),
+            canonical: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_world_conforms_as_the_real_backends_do() {
+        for backend in super::super::world::BACKENDS {
+            let (driver, stranger) = (WorldDriver::new(backend), WorldDriver::new(backend));
+            let (resources, neighbours) =
+                (resources(backend, "aaaaaaaaaaaaaaaa"), resources(backend, "bbbbbbbbbbbbbbbb"));
+            conforms(&Suite { driver: &driver, stranger: &stranger, resources, neighbours }).await;
+        }
+    }
+}

@@ -61,26 +61,29 @@ impl Forge {
     pub fn commit(&mut self, rng: &mut Rng, bad: u64) -> Sha {
         self.made += 1;
         let sha = numbered_sha(0xc0, self.made);
-        // Some commits share a tree with the one before: one build serves both.
-        let tree = if rng.chance(150) && self.made > 1 { self.made - 1 } else { self.made };
-        let fate = if rng.chance(bad) {
-            [Fate::BadBuild, Fate::FlakyBuild(2), Fate::BadRelease, Fate::BadWeb, Fate::MuteWeb][rng.below(5) as usize]
-        } else {
-            Fate::Good
-        };
-        let text = MANIFESTS[rng.weighted(&[30, 30, 20, 10, 10])];
-        let manifest = if rng.chance(bad / 6) {
-            Err("unknown key `prot` at line 1".to_owned())
-        } else {
-            Manifest::parse(Some(text.as_bytes())).map(Arc::new)
-        };
         let number = self.made;
-        let source = Source {
-            tree: numbered_sha(0x7e, tree),
-            subject: format!("Change {number}"),
-            author: "Ada".into(),
-            manifest,
+        let (subject, author) = (format!("Change {number}"), "Ada".to_owned());
+        // Some commits have the tree of the one before, and with it its manifest and its faults: one build serves both.
+        let twin = self.commits.get(&numbered_sha(0xc0, number - 1)).filter(|_| rng.chance(150)).cloned();
+        if let Some(twin) = twin {
+            let source = Source { subject, author, ..twin.source };
+            self.commits.insert(sha, Commit { source, fate: twin.fate });
+            return sha;
+        }
+        let mut fate = Fate::Good;
+        if rng.chance(bad) {
+            let fates = [Fate::BadBuild, Fate::FlakyBuild(2), Fate::BadRelease, Fate::BadWeb, Fate::MuteWeb];
+            fate = fates[rng.below(5) as usize];
+        }
+        let text = match fate {
+            Fate::BadRelease => MANIFESTS[1],
+            _ => MANIFESTS[rng.weighted(&[30, 30, 20, 10, 10])],
         };
+        let mut manifest = Manifest::parse(Some(text.as_bytes())).map(Arc::new);
+        if rng.chance(bad / 6) {
+            (fate, manifest) = (Fate::BadManifest, Err("unknown key `prot` at line 1".to_owned()));
+        }
+        let source = Source { tree: numbered_sha(0x7e, number), subject, author, manifest };
         self.commits.insert(sha, Commit { source, fate });
         sha
     }
@@ -101,7 +104,7 @@ impl Forge {
 pub fn numbered_sha(what: u8, number: u32) -> Sha {
     let mut bytes = [0u8; 20];
     bytes[0] = what;
-    bytes[1..5].copy_from_slice(&number.to_be_bytes());
+    bytes[1..3].copy_from_slice(&u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes());
     bytes[19] = (number % 251) as u8;
     Sha::from_bytes(bytes)
 }

@@ -10,7 +10,7 @@ mod acts;
 pub mod calls;
 pub mod forge;
 pub mod oracle;
-mod rng;
+pub mod rng;
 pub mod run;
 pub mod runner;
 pub mod settings;

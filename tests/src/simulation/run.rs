@@ -7,7 +7,7 @@ use planner::core::Core;
 use planner::event::{Began, Event, RequestId, Step};
 use planner::facts::{Row, Table};
 use planner::identity::{InstanceKey, ProjectName, Sha, Time};
-use planner::resource::{Backend, Failure, Observed, ResourceId};
+use planner::resource::{Action, Backend, Failure, Observed, ResourceId};
 use planner::tables::Tables;
 use planner::view::View;
 
@@ -18,6 +18,9 @@ use super::world::{BACKENDS, Due, World};
 
 /// How often a backend is listed, in milliseconds.
 const LISTING: u64 = 30_000;
+
+/// How often, per thousand steps, the rows are compared with what is shown.
+const MEMORY: u64 = 20;
 
 /// What a story came to.
 #[derive(Debug, Clone)]
@@ -31,16 +34,25 @@ pub struct Violation {
 /// Something that the runner does at its time.
 #[derive(Debug)]
 pub enum Errand {
-    /// A backend begins to be listed.
-    Look(Backend),
+    /// A backend begins to be listed, unless that has been planned anew since.
+    Look { backend: Backend, number: u64 },
     /// A listing arrives.
     Listing { life: u32, backend: Backend, began: Began, seen: Result<BTreeMap<ResourceId, Observed>, Failure> },
-    /// A forge is asked.
-    Poll(ProjectName),
+    /// A forge is asked, as it is from time to time, or because of a hint.
+    Poll { project: ProjectName, again: bool },
     /// Something arrives, if Sidestage has not died since it was sent.
     Arrives { life: u32, event: Box<Event> },
     /// Somebody or something acts.
     Act,
+}
+
+/// Where the listing of a backend stands: one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Planned(u64),
+    UnderWay,
+    /// Under way, and wanted again right after.
+    Again,
 }
 
 /// One story.
@@ -65,7 +77,9 @@ pub struct Sim {
     pub steps: u32,
     /// Calls started so far.
     pub calls: u32,
-    /// Until when everything is quiet: no call since.
+    /// Every call started so far.
+    pub journal: Vec<Action>,
+    /// When the last call was started.
     pub last_call: Time,
     /// Sidestage's lives so far.
     pub life: u32,
@@ -80,6 +94,7 @@ pub struct Sim {
     errands: BTreeMap<u64, Errand>,
     requests: u64,
     last_refs: BTreeMap<ProjectName, Time>,
+    looks: BTreeMap<Backend, Look>,
     trace: Vec<String>,
     tracing: bool,
 }
@@ -107,6 +122,7 @@ impl Sim {
             calm: false,
             steps: 0,
             calls: 0,
+            journal: Vec::new(),
             last_call: world.now,
             life: 0,
             acts: 0,
@@ -118,6 +134,7 @@ impl Sim {
             errands: BTreeMap::new(),
             requests: 0,
             last_refs: BTreeMap::new(),
+            looks: BTreeMap::new(),
             trace: Vec::new(),
             tracing,
             world,
@@ -147,11 +164,11 @@ impl Sim {
 
     fn begin_life(&mut self) {
         for (index, backend) in BACKENDS.into_iter().enumerate() {
-            self.errand(10 * (index as u64 + 1), Errand::Look(backend));
+            self.plan_look(backend, 10 * (index as u64 + 1));
         }
         for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
             let millis = self.world.span(5, 2_000);
-            self.errand(millis, Errand::Poll(project));
+            self.errand(millis, Errand::Poll { project, again: true });
         }
     }
 
@@ -165,12 +182,7 @@ impl Sim {
         self.world.forget_callers();
         self.inbox.clear();
         self.oracle.crash(with_store.then_some(self.world.now));
-        let rows: Vec<Row> = self
-            .rows
-            .iter()
-            .map(|((table, key), value)| Row { table: *table, key: key.clone(), value: Some(value.clone()) })
-            .collect();
-        self.core = Core::restore(self.key.clone(), self.settings.policy.clone(), &rows).expect("our own rows parse");
+        self.core = self.restored();
         self.tables = Arc::default();
         self.wake_at = None;
         // Listings and polls of the old life arrive nowhere; those of the new one are begun.
@@ -201,8 +213,12 @@ impl Sim {
                     {
                         self.run_errand(errand)?;
                     }
-                    let lag =
-                        if self.world.steady || self.world.rng.chance(700) { 0 } else { self.world.rng.below(400) };
+                    let lag = match (self.world.steady, self.calm) {
+                        (true, _) => 0,
+                        (_, true) => 100,
+                        _ if self.world.rng.chance(700) => 0,
+                        _ => self.world.rng.below(400),
+                    };
                     let soon = self.world.next_at().is_some_and(|at| at.0 <= self.world.now.0 + lag);
                     let waits_for_more = soon && lag > 0;
                     if !self.inbox.is_empty() && !waits_for_more {
@@ -237,15 +253,20 @@ impl Sim {
 
     fn run_errand(&mut self, errand: Errand) -> Result<(), Violation> {
         match errand {
-            Errand::Look(backend) => self.look(backend),
+            Errand::Look { backend, number } => {
+                if self.looks.get(&backend) == Some(&Look::Planned(number)) {
+                    self.look(backend);
+                }
+            }
             Errand::Listing { life, backend, began, seen } => {
                 if life == self.life {
                     self.inbox.push(Event::Listed { backend, began, seen });
-                    let millis = if self.calm { LISTING } else { self.world.rng.between(5_000, 2 * LISTING) };
-                    self.errand(millis, Errand::Look(backend));
+                    let soon = self.looks.get(&backend) == Some(&Look::Again);
+                    let usual = if self.calm { LISTING } else { self.world.rng.between(5_000, 2 * LISTING) };
+                    self.plan_look(backend, if soon { 100 } else { usual });
                 }
             }
-            Errand::Poll(project) => self.poll(project),
+            Errand::Poll { project, again } => self.poll(project, again),
             Errand::Arrives { life, event } => {
                 if life == self.life {
                     self.inbox.push(*event);
@@ -260,8 +281,23 @@ impl Sim {
         Ok(())
     }
 
+    fn plan_look(&mut self, backend: Backend, millis: u64) {
+        let number = self.world.number();
+        self.looks.insert(backend, Look::Planned(number));
+        self.errand(millis, Errand::Look { backend, number });
+    }
+
+    /// The core wants to know soon. A listing that has begun already does not count.
+    fn look_soon(&mut self, backend: Backend) {
+        match self.looks.get(&backend) {
+            Some(Look::Planned(_)) | None => self.plan_look(backend, 100),
+            Some(_) => drop(self.looks.insert(backend, Look::Again)),
+        }
+    }
+
     /// A listing is as of its beginning, and arrives later, if it arrives.
     fn look(&mut self, backend: Backend) {
+        self.looks.insert(backend, Look::UnderWay);
         let began = self.core.begin_listing(self.world.now);
         let answers = self.world.answers(backend) && (self.calm || !self.world.rng.chance(self.world.faults / 4));
         let seen = if answers {
@@ -269,12 +305,12 @@ impl Sim {
         } else {
             Err(Failure::transient(format!("{backend:?} is away")))
         };
-        let millis = self.world.span(5, 3_000);
+        let millis = self.world.span(5, if self.calm { 50 } else { 3_000 });
         self.errand(millis, Errand::Listing { life: self.life, backend, began, seen });
     }
 
     /// A forge's list, true as of now, arrives in the order in which it was asked for. Some are lost; some say nothing.
-    fn poll(&mut self, project: ProjectName) {
+    fn poll(&mut self, project: ProjectName, again: bool) {
         let lost = !self.calm && self.world.rng.chance(100);
         if !lost {
             let away = !self.calm && self.world.rng.chance(60);
@@ -294,14 +330,16 @@ impl Sim {
             }
             self.send(millis, event);
         }
-        let millis = self.world.span(60_000, 400_000);
-        self.errand(millis, Errand::Poll(project));
+        if again {
+            let millis = self.world.span(60_000, 400_000);
+            self.errand(millis, Errand::Poll { project, again });
+        }
     }
 
     /// A hint that a project has changed: it is asked soon.
     pub fn hint(&mut self, project: &ProjectName) {
         let millis = self.world.span(1, 3_000);
-        self.errand(millis, Errand::Poll(project.clone()));
+        self.errand(millis, Errand::Poll { project: project.clone(), again: false });
     }
 
     /// One step of the core and all that follows from it, cut off by a death at any point.
@@ -319,6 +357,7 @@ impl Sim {
             self.say(|| format!("  <- {}", brief(event)));
         }
         self.oracle.hear(now, &events, &self.world);
+        self.learn(&events);
         let step = self.core.step(now, events);
         self.wake_at = step.wake_at;
         self.say_step(&step);
@@ -330,6 +369,9 @@ impl Sim {
             return Ok(());
         }
         self.persist(&step);
+        if self.world.rng.chance(MEMORY) {
+            self.judge_memory(now, &step)?;
+        }
         if point == 1 {
             self.die(false);
             return Ok(());
@@ -338,16 +380,46 @@ impl Sim {
         Ok(())
     }
 
+    /// What is shown must follow from the rows alone as soon as they are written: a Sidestage started anew from them
+    /// shows the same of all that must not be forgotten.
+    fn judge_memory(&mut self, now: Time, step: &Step) -> Result<(), Violation> {
+        let shown = step.publish.as_ref().map_or_else(|| self.view.clone(), |(_, view)| view.clone());
+        let mut heir = self.restored();
+        heir.step(now, Vec::new());
+        self.oracle.judge_memory(&shown, &heir.view()).map_err(|what| self.violation(what))
+    }
+
+    fn restored(&self) -> Core {
+        let row = |((table, key), value): (&(Table, String), &String)| Row {
+            table: *table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        let rows: Vec<Row> = self.rows.iter().map(row).collect();
+        Core::restore(self.key.clone(), self.settings.policy.clone(), &rows).expect("our own rows parse")
+    }
+
+    /// The judge learns from what was read which commits have a release command.
+    fn learn(&mut self, events: &[Event]) {
+        for event in events {
+            if let Event::Read { project, sha, source: Ok(source) } = event
+                && source.manifest.as_ref().is_ok_and(|manifest| manifest.release.is_some())
+            {
+                self.oracle.releases.insert((project.clone(), *sha));
+            }
+        }
+    }
+
     fn persist(&mut self, step: &Step) {
         for row in &step.persist {
             let key = (row.table, row.key.clone());
             match &row.value {
+                // The audit log is appended to and never read: it need not grow in a story.
+                Some(_) if row.table == Table::Audit => {}
                 Some(value) => drop(self.rows.insert(key, value.clone())),
                 None => drop(self.rows.remove(&key)),
             }
         }
-        // Append only, read by nobody: it need not grow in a story.
-        self.rows.retain(|(table, _), _| *table != Table::Audit);
     }
 
     fn follow(&mut self, step: Step, point: u64) {
@@ -361,6 +433,7 @@ impl Sim {
                 return;
             }
             self.calls += 1;
+            self.journal.push(action.clone());
             self.last_call = self.world.now;
             self.world.call(self.life, call, action);
         }
@@ -370,6 +443,9 @@ impl Sim {
         }
         for call in step.cancel {
             self.world.cancel(call, self.life);
+        }
+        for backend in step.look {
+            self.look_soon(backend);
         }
         for (project, sha) in step.read {
             self.read(project, sha);
@@ -429,9 +505,9 @@ impl Sim {
         }
         for (call, action) in &step.start {
             let line = match action {
-                planner::resource::Action::Ensure(resource) => format!("ensure {}", resource.id),
-                planner::resource::Action::Rest(id, run) => format!("rest {id} {run:?}"),
-                planner::resource::Action::Remove(id, reason) => format!("remove {id} {reason:?}"),
+                Action::Ensure(resource) => format!("ensure {}", resource.id),
+                Action::Rest(id, run) => format!("rest {id} {run:?}"),
+                Action::Remove(id, reason) => format!("remove {id} {reason:?}"),
             };
             self.say(|| format!("  -> {} {line}", call.0));
         }

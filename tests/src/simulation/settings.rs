@@ -75,6 +75,31 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Nothing fails and nobody acts by chance: projects `shop` and, if wanted, `docs`; everything has room.
+    pub fn calm(projects: &[&str]) -> Settings {
+        let mut rng = Rng::new(0);
+        let mut settings =
+            Settings { aim: Aim::Calm, policy: policy(Aim::Calm, &mut rng), faults: 0, bad: 0, deaths: 0, acts: 0 };
+        let policy = &mut settings.policy;
+        policy.projects.clear();
+        for name in projects {
+            let mut project = project(0, Aim::Calm, &mut rng);
+            project.stage = StageMode::Automatic;
+            project.forks = true;
+            project.keep = 1;
+            project.alias_proxy = false;
+            project.suffix = if policy.projects.is_empty() { String::new() } else { (*name).to_owned() };
+            policy.projects.insert(name.parse().expect("a valid name"), project);
+        }
+        policy.limits.environments = 10;
+        policy.limits.awake = 10;
+        policy.limits.stopped = 10;
+        policy.limits.builds = 1;
+        settings
+    }
+}
+
 fn policy(aim: Aim, rng: &mut Rng) -> Policy {
     let count = if aim == Aim::General || rng.chance(200) { rng.between(1, 3) } else { 1 };
     let mut projects = BTreeMap::new();

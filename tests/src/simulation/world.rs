@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use planner::event::CallId;
-use planner::identity::{ProjectName, Sha, Time};
-use planner::resource::{Backend, Failure, Fingerprint, Kind, Observed, Outputs, Phase, ResourceId, Run};
+use planner::identity::{EnvId, ProjectName, Sha, Time};
+use planner::resource::{Backend, Failure, Fingerprint, Kind, Observed, Outputs, Owner, Phase, ResourceId, Run};
 
 use super::calls::Call;
 use super::rng::Rng;
@@ -26,6 +26,8 @@ pub enum Fate {
     FlakyBuild(u32),
     /// Its release command exits with 1.
     BadRelease,
+    /// Its manifest is wrong.
+    BadManifest,
     /// Its web process exits at once.
     BadWeb,
     /// Its web process never answers.
@@ -71,8 +73,6 @@ pub struct Life {
     pub id: ResourceId,
     /// When it ceased to run last, if it does not run.
     pub down: Option<Time>,
-    /// Answered at least once.
-    pub healthy_once: bool,
     /// Where it listens.
     pub address: Option<IpAddr>,
 }
@@ -88,6 +88,8 @@ pub struct World {
     pub things: BTreeMap<ResourceId, Thing>,
     /// Every container that ever ran, by the engine's id.
     pub lives: BTreeMap<String, Life>,
+    /// Generations whose web process has answered at least once.
+    pub answered: BTreeMap<EnvId, BTreeSet<u32>>,
     /// What was complete at least once: (thing, birth) of data; jobs that exited 0.
     pub completed: BTreeSet<(ResourceId, u64)>,
     /// Backends that do not answer, and until when.
@@ -112,6 +114,7 @@ impl World {
             rng: Rng::new(seed),
             things: BTreeMap::new(),
             lives: BTreeMap::new(),
+            answered: BTreeMap::new(),
             completed: BTreeSet::new(),
             down: BTreeMap::new(),
             fates: BTreeMap::new(),
@@ -144,6 +147,11 @@ impl World {
     /// When the next thing happens, if anything will.
     pub fn next_at(&self) -> Option<Time> {
         self.queue.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Whether anything is under way outside: a call, a process that comes up, an answer.
+    pub fn is_busy(&self) -> bool {
+        !self.calls.is_empty() || self.queue.values().any(|due| !matches!(due, Due::Errand(_)))
     }
 
     /// The next thing that is due by `until`; the clock moves on to it.
@@ -194,11 +202,8 @@ impl World {
         }
         thing.observed.outputs.address = Some(address);
         let name = thing.observed.outputs.id.clone().unwrap_or_default();
-        let life = Life { id: id.clone(), down: None, healthy_once: false, address: Some(address) };
-        let old = self.lives.insert(name.clone(), life);
-        if let (Some(old), Some(life)) = (old, self.lives.get_mut(&name)) {
-            life.healthy_once = old.healthy_once;
-        }
+        let life = Life { id: id.clone(), down: None, address: Some(address) };
+        self.lives.insert(name, life);
         self.later(wait, Due::Settles { id: id.clone(), born, starts });
     }
 
@@ -289,11 +294,11 @@ impl World {
     }
 
     fn become_healthy(&mut self, id: &ResourceId) {
+        if let (Owner::Env(env), "web") = (&id.owner, id.name.as_str()) {
+            self.answered.entry(env.clone()).or_default().insert(id.generation);
+        }
         let Some(thing) = self.things.get_mut(id) else { return };
         thing.healthy = true;
-        if let Some(life) = thing.observed.outputs.id.as_ref().and_then(|name| self.lives.get_mut(name)) {
-            life.healthy_once = true;
-        }
     }
 
     /// A build's outcome by the commit's fate.

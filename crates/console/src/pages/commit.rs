@@ -16,9 +16,9 @@ pub(super) fn main(project: &ProjectView, commit: &CommitView, now: Time, token:
         nav.crumbs aria-label="Where you are" { a href="/" { "All environments" } " / " a href={ "/#project-" (project.name) } { (project.name) } }
         div.commit-head {
             h1 { (inert(&commit.subject)) }
-            div.acts { (button.primary(commit)) (button.menu(commit)) }
+            div.acts { (button.primary(commit, "button primary")) (button.menu(commit)) }
         }
-        p.lead { (badge(commit, now)) " " span { "since " (moment(now, commit.since)) } " " code.full { (commit.sha) } }
+        p.lead { (badge(commit, now)) " " span { (moment(now, commit.since)) } " " code.full { (commit.sha) } }
         @if let Some(reason) = &commit.reason { p.why { (inert(reason)) } }
         @if commit.trust == Trust::Untrusted {
             p.exactly { "This code comes from outside the project and runs only when it is approved. 'Approve and stage' approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
@@ -49,7 +49,8 @@ fn facts(project: &ProjectView, commit: &CommitView, now: Time) -> Markup {
                 Trust::Untrusted => { ": from outside, not approved" }
             } }
             dt { "Data" }
-            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) ", a database and a bucket of its own" } }
+            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) ", a database and a bucket of its own" }
+                @if let Some(next) = commit.next { " (" (next.as_str()) "; the one before serves)" } }
             @if let Some(asked) = commit.asked {
                 dt { "Asked for" }
                 dd { (moment(now, asked)) @if let Some(took) = commit.took { ", ready after " (text::took(took)) } }
@@ -92,13 +93,18 @@ fn links(commit: &CommitView) -> Markup {
 
 /// Each log is a plain link; the script opens it in place and follows it.
 fn logs(commit: &CommitView) -> Markup {
-    let failed = commit.state == State::Failed;
+    // What matters first: of what failed the last that ran, the web process if it came that far; of what builds the build.
+    let first = match commit.state {
+        State::Failed => commit.logs.iter().find(|name| *name == "web").or(commit.logs.last()),
+        State::Building => commit.logs.iter().find(|name| *name == "build"),
+        _ => None,
+    };
     html! {
         section.logs {
             h2 { "Logs" }
             @if commit.logs.is_empty() { p.none { "There are none yet: they begin with the build." } }
-            @for (place, name) in commit.logs.iter().enumerate() {
-                details.log id={ "log-" (name) } open[failed && place == 0 || commit.state == State::Building && name == "build"]
+            @for name in &commit.logs {
+                details.log id={ "log-" (name) } open[first == Some(name)]
                     data-log={ "/api/v1/logs/" (commit.env) "/" (name) } {
                     summary { (inert(name)) }
                     p { a href={ "/api/v1/logs/" (commit.env) "/" (name) } { "Plain text" } }

@@ -22,7 +22,7 @@ pub(super) fn main(view: &View, now: Time, token: &str) -> Markup {
                 p { "Add a " code { "[[project]]" } " table to the configuration, check it with " code { "sidestage config check" } " and start Sidestage again." }
             }
         }
-        @for project in &view.projects { (section(project, now, token)) }
+        @for project in &view.projects { (section(project, view.places, now, token)) }
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn warnings(lines: &[String]) -> Markup {
     }
 }
 
-fn section(project: &ProjectView, now: Time, token: &str) -> Markup {
+fn section(project: &ProjectView, places: (usize, usize), now: Time, token: &str) -> Markup {
     let open = project.refs.iter().filter(|of| of.open).count();
     let serving = project.refs.iter().flat_map(|of| &of.commits).filter(|commit| crate::acts::opens(commit.state));
     let mut serving: Vec<_> = serving.map(|commit| &commit.env).collect();
@@ -46,7 +46,7 @@ fn section(project: &ProjectView, now: Time, token: &str) -> Markup {
         section.project id={ "project-" (project.name) } {
             header.project-head {
                 h2 { (project.name) }
-                p.count { (open) " open · " (serving.len()) " staged" }
+                p.count { (open) " open · " (serving.len()) " staged · " (places.1.saturating_sub(places.0)) " more fit" }
             }
             @if project.refs.is_empty() {
                 div.empty {
@@ -74,7 +74,7 @@ fn reference(project: &ProjectView, of: &RefView, now: Time, token: &str) -> Mar
                 @if !of.open { span.tag { "closed" } }
                 @if serves { a.alias href=(of.alias_url) rel="noreferrer" { (inert(bare(&of.alias_url))) } }
             }
-            ol.commits { @for commit in &of.commits { (row(project, of, commit, now, token)) } }
+            ol.commits { @for (place, commit) in of.commits.iter().enumerate() { (row(project, of, commit, place == 0, now, token)) } }
         }
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn bare(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')
 }
 
-fn row(project: &ProjectView, of: &RefView, commit: &CommitView, now: Time, token: &str) -> Markup {
+fn row(project: &ProjectView, of: &RefView, commit: &CommitView, is_head: bool, now: Time, token: &str) -> Markup {
     let id = row_id(&project.name, &of.name, Some(&commit.sha));
     let button = Button { project: &project.name, sha: &commit.sha, row: &id, token };
     html! {
@@ -96,7 +96,7 @@ fn row(project: &ProjectView, of: &RefView, commit: &CommitView, now: Time, toke
                 span.by { (inert(&commit.author)) }
             }
             (notes(commit, now))
-            div.acts { (button.primary(commit)) (button.menu(commit)) }
+            div.acts { (button.primary(commit, if is_head { "button primary" } else { "button" })) (button.menu(commit)) }
             @if commit.trust == Trust::Untrusted {
                 p.exactly { "Approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
             }
@@ -112,12 +112,13 @@ fn notes(commit: &CommitView, now: Time) -> Markup {
     let ends = commit.expires.filter(|end| !commit.pinned && end.since(now) < SOON && crate::acts::opens(commit.state));
     html! {
         div.notes {
+            @if let Some(next) = commit.next { span.tag title="The next generation, beside the one that serves" { "next: " (next.as_str()) } }
             @if commit.pinned { span.tag title="Kept until it is unpinned" { "pinned" } }
             @if commit.held { span.tag.warn title="Its removal is held back until gc --confirm" { "held" } }
             @if commit.trust == Trust::Approved { span.tag title="Foreign code, approved at this commit" { "approved" } }
             @if let Some(end) = ends { span.ends { "ends " (moment(now, end)) } }
             @if let (State::Ready, Some(took)) = (commit.state, commit.took) { span.took title="From asked for to ready" { "took " (text::took(took)) } }
-            (moment(now, commit.since))
+            @if commit.state.is_settled() { (moment(now, commit.since)) }
         }
     }
 }

@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use maud::{Markup, html};
 use planner::identity::{ProjectName, Ref, Sha, Time};
-use planner::view::{CommitView, State};
+use planner::view::CommitView;
 use sha2::{Digest, Sha256};
 
 use crate::acts::{self, Act};
@@ -44,15 +44,11 @@ pub(super) fn badge(commit: &CommitView, now: Time) -> Markup {
     html! {
         span.state .{ "is-" (state.as_str()) } {
             (state.as_str())
-            @if is_under_way(state) {
-                span.for data-since=(commit.since.0) data-now=(now.0) { (text::span(now.since(commit.since))) }
+            @if !state.is_settled() {
+                span.for data-since=(commit.since.0) data-now=(now.0) { (text::clock(now.since(commit.since))) }
             }
         }
     }
-}
-
-pub(super) fn is_under_way(state: State) -> bool {
-    !state.is_settled()
 }
 
 /// A form of one button.
@@ -86,13 +82,13 @@ impl Button<'_> {
     }
 
     /// The button that stands on the row, or the way in.
-    pub(super) fn primary(&self, commit: &CommitView) -> Markup {
+    pub(super) fn primary(&self, commit: &CommitView, class: &str) -> Markup {
         html! {
             @if acts::opens(commit.state) {
                 a.button.open href=(commit.url) rel="noreferrer" { "Open" }
             }
             @if let Some((act, label)) = acts::primary(commit) {
-                (self.form(act, label, "button primary"))
+                (self.form(act, label, class))
             }
         }
     }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use planner::resource::Failure;
 use tokio::sync::mpsc::Sender;
 
-use super::image::Context;
 use super::output::plain;
 use crate::Log;
+use crate::git::Context;
 
 /// Name under which our version of the Dockerfile travels.
 pub(super) const DOCKERFILE: &str = ".sidestage.Dockerfile";
@@ -35,7 +35,8 @@ pub(super) fn feed(context: Context, dockerfile: &str, out: &Sender<io::Result<B
 
 fn copy(source: Box<dyn Read + Send>, dockerfile: &str, out: Feed<'_>) -> io::Result<()> {
     let mut tar = tar::Builder::new(out);
-    for entry in tar::Archive::new(source).entries()? {
+    let mut archive = tar::Archive::new(source);
+    for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         let kind = entry.header().entry_type();
@@ -50,6 +51,8 @@ fn copy(source: Box<dyn Read + Send>, dockerfile: &str, out: Feed<'_>) -> io::Re
             tar.append_data(&mut header, &path, &mut entry)?;
         }
     }
+    // What went wrong while the source was read shows at its very end.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
     for (name, content) in [(DOCKERFILE, dockerfile), (".dockerignore", IGNORE)] {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);

@@ -1,10 +1,8 @@
-//! Reads a Dockerfile as the engine's classic builder does, says early what that builder cannot do, refuses what foreign
-//! code must not do, and writes it out again with our labels behind every `FROM`.
+//! Reads a Dockerfile as the engine's classic builder does, and writes it out again with our labels behind every `FROM`.
 //!
 //! What is written out holds no comments and no gaps within an instruction, so that nothing is left which the engine
 //! could read differently from us. No crate fits: none knows `# escape=`, line numbers and continuations together.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Instructions of the classic builder.
@@ -91,79 +89,15 @@ impl Dockerfile {
                 let end = last.trim_end().trim_end_matches(escape).len();
                 last.truncate(end);
             }
-            instructions.push(Instruction::read(index + 1, &joined, raw)?);
+            let instruction = Instruction::read(index + 1, &joined, raw)?;
+            // At once: the lines of a heredoc are no instructions, and would be told as such.
+            instruction.check()?;
+            instructions.push(instruction);
         }
         if !instructions.iter().any(|instruction| instruction.keyword == "FROM") {
             return Err("the Dockerfile has no FROM".to_owned());
         }
         Ok(Dockerfile { escape, syntax, instructions })
-    }
-
-    /// What needs BuildKit, or is no instruction at all: one line with number and what to do.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let mut arguments = Vec::new();
-        for instruction in &self.instructions {
-            instruction.check()?;
-            if instruction.keyword == "ARG" {
-                arguments.push(instruction.rest.split('=').next().unwrap_or_default().trim().to_owned());
-            }
-            let automatic = ["BUILDPLATFORM", "TARGETPLATFORM", "BUILDARCH", "TARGETARCH", "BUILDOS", "TARGETOS"];
-            let platform = instruction.flags.iter().find(|(name, _)| name == "platform").map(|(_, value)| value);
-            let named = platform.and_then(|value| {
-                automatic.iter().find(|name| value.contains(**name) && !arguments.iter().any(|known| known == **name))
-            });
-            if let Some(name) = named {
-                return Err(instruction.needs_buildkit(&format!("the automatic variable {name}"), "without --platform"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What foreign code must not do at build: reach the network through the engine, or other images than its base.
-    /// Answers the base images that it names, in order.
-    pub(super) fn check_foreign(&self, args: &BTreeMap<String, String>) -> Result<Vec<(usize, String)>, String> {
-        let mut stages: Vec<Option<String>> = Vec::new();
-        let mut arguments: BTreeMap<String, String> = BTreeMap::new();
-        let mut bases = Vec::new();
-        for instruction in &self.instructions {
-            let refuse = |what: &str| Err(format!("{}: foreign code may not {what}", instruction.place()));
-            match instruction.keyword.as_str() {
-                "ARG" if stages.is_empty() => {
-                    let (name, default) = instruction.rest.split_once('=').unwrap_or((&instruction.rest, ""));
-                    let value = args.get(name.trim()).map_or_else(|| unquote(default), Clone::clone);
-                    arguments.insert(name.trim().to_owned(), value);
-                }
-                "FROM" => {
-                    let (image, alias) = instruction.from();
-                    let image = fill(image, &arguments).ok_or_else(|| {
-                        format!("{}: the base image cannot be told from {image}", instruction.place())
-                    })?;
-                    let known = stages.iter().flatten().any(|stage| stage.eq_ignore_ascii_case(&image));
-                    if !known && image != "scratch" {
-                        bases.push((instruction.line, image));
-                    }
-                    stages.push(alias.map(str::to_ascii_lowercase));
-                }
-                "ONBUILD" => return refuse("use ONBUILD"),
-                "ADD" if ["://", "git@", "$", "github.com/"].iter().any(|sign| instruction.rest.contains(sign)) => {
-                    return refuse("ADD what lies outside its own tree; COPY it from there");
-                }
-                "COPY" => {
-                    let from =
-                        instruction.flags.iter().find(|(name, _)| name == "from").map(|(_, value)| value.as_str());
-                    let current = stages.len().saturating_sub(1);
-                    let earlier = |from: &str| {
-                        let named = |stage: &Option<String>| stage.as_deref() == Some(&from.to_ascii_lowercase());
-                        from.parse::<usize>().map_or_else(|_| stages[..current].iter().any(named), |n| n < current)
-                    };
-                    if from.is_some_and(|from| !earlier(from)) {
-                        return refuse("COPY --from anything but an earlier stage of its own");
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(bases)
     }
 
     /// Written out again: the same instructions on lines of their own, `labels` behind every `FROM`.
@@ -206,52 +140,6 @@ impl Instruction {
         }
         Ok(Instruction { line, keyword, flags, rest: rest.trim().to_owned(), raw })
     }
-
-    fn place(&self) -> String {
-        format!("Dockerfile line {}", self.line)
-    }
-
-    fn needs_buildkit(&self, what: &str, instead: &str) -> String {
-        format!(
-            "{}: {what} needs BuildKit, and images are built with the engine's classic builder; write it {instead}",
-            self.place()
-        )
-    }
-
-    /// Image and alias of a `FROM`.
-    fn from(&self) -> (&str, Option<&str>) {
-        let mut words = self.rest.split_whitespace();
-        let image = words.next().unwrap_or_default();
-        let alias = words.next().filter(|word| word.eq_ignore_ascii_case("as")).and_then(|_| words.next());
-        (image, alias)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let allowed: &[&str] = match self.keyword.as_str() {
-            "COPY" => &["from", "chown"],
-            "ADD" => &["chown"],
-            "FROM" => &["platform"],
-            "HEALTHCHECK" => return Ok(()),
-            _ => &[],
-        };
-        if let Some((name, _)) = self.flags.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
-            return Err(self.needs_buildkit(&format!("{} --{name}", self.keyword), "without it"));
-        }
-        if matches!(self.keyword.as_str(), "RUN" | "COPY" | "ADD") && has_heredoc(&self.rest) {
-            let instead = "as one line, or as a script in the repository";
-            return Err(self.needs_buildkit("a heredoc (<<)", instead));
-        }
-        let git = self.keyword == "ADD" && (self.rest.starts_with("git@") || self.rest.starts_with("git://"));
-        if git
-            || (self.keyword == "ADD" && self.rest.split_whitespace().next().is_some_and(|word| word.ends_with(".git")))
-        {
-            return Err(self.needs_buildkit("ADD of a git repository", "as RUN git clone"));
-        }
-        if self.keyword == "LABEL" && self.rest.contains("sidestage.") {
-            return Err(format!("{}: labels that begin with `sidestage.` are reserved", self.place()));
-        }
-        Ok(())
-    }
 }
 
 /// Appends a line without its continuation; true if the instruction goes on.
@@ -293,59 +181,6 @@ fn directives(text: &str) -> Result<(char, Option<String>), String> {
     Ok((escape, syntax))
 }
 
-/// A word `<<EOF`, `<<-EOF` or `3<<EOF` outside of quotes; `<<<` and `1 << 2` are none.
-fn has_heredoc(rest: &str) -> bool {
-    let mut quote = None;
-    let mut word = String::new();
-    let mut found = false;
-    let mut escaped = false;
-    for c in rest.chars().chain([' ']) {
-        match quote {
-            _ if escaped => escaped = false,
-            _ if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c.is_whitespace() => {
-                found |= is_heredoc(&word);
-                word.clear();
-                continue;
-            }
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None => {}
-        }
-        word.push(c);
-    }
-    found
-}
-
-fn is_heredoc(word: &str) -> bool {
-    let Some(rest) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<") else { return false };
-    let name = rest.strip_prefix('-').unwrap_or(rest).trim_matches(['"', '\'']);
-    !name.is_empty() && !name.contains('<') && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-}
-
-fn unquote(text: &str) -> String {
-    text.trim().trim_matches(['"', '\'']).to_owned()
-}
-
-/// Fills `$NAME` and `${NAME}`; none if a name is unknown or anything else stands behind the `$`.
-fn fill(text: &str, values: &BTreeMap<String, String>) -> Option<String> {
-    let mut parts = text.split('$');
-    let mut out = parts.next()?.to_owned();
-    for part in parts {
-        let (name, behind) = match part.strip_prefix('{') {
-            Some(braced) => braced.split_once('}')?,
-            None => {
-                let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
-                part.split_at(end)
-            }
-        };
-        out.push_str(values.get(name)?);
-        out.push_str(behind);
-    }
-    (!out.is_empty() && !out.contains(['\\', '"', '\''])).then_some(out)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -355,20 +190,13 @@ mod tests {
         Dockerfile::read(text.as_bytes()).unwrap()
     }
 
-    fn refused(text: &str) -> String {
-        match Dockerfile::read(text.as_bytes()) {
-            Ok(file) => file.check().unwrap_err(),
-            Err(why) => why,
-        }
-    }
-
     #[test]
     fn writes_labels_behind_every_from_and_keeps_the_rest() {
         let text = "# a note\nARG V=1\nFROM a:$V \\\n  # inside\n\n  AS one\nRUN x && \\\n    y\n\nFROM scratch\nCOPY --from=one /a /b \\";
         let labels = [("k", "v".to_owned()), ("l", "w".to_owned())];
         let written = "ARG V=1\nFROM a:$V \\\n  AS one\nLABEL k=\"v\" l=\"w\"\nRUN x && \\\n    y\nFROM scratch\nLABEL k=\"v\" l=\"w\"\nCOPY --from=one /a /b \n";
         assert_eq!(read(text).write(&labels), written);
-        assert_eq!(read(text).instructions[1].from(), ("a:$V", Some("one")));
+        assert_eq!(read(text).instructions[1].rest, "a:$V   AS one");
         assert_eq!(read(text).instructions[1].line, 3);
     }
 
@@ -380,59 +208,5 @@ mod tests {
             file.write(&[("k", String::new())]),
             "# escape=`\nFROM scratch\nLABEL k=\"\"\nRUN a `\n  b\nCOPY a \\\nUSER 1\n"
         );
-    }
-
-    #[test]
-    fn says_what_needs_buildkit_and_where() {
-        for (text, line, what) in [
-            ("FROM a\nRUN --mount=type=cache,target=/x y", 2, "RUN --mount"),
-            ("FROM a\n\nRUN cat <<EOF > /a\nhello\nEOF", 3, "heredoc"),
-            ("FROM a\nCOPY <<-\"EOF\" /a\nhello\nEOF", 2, "heredoc"),
-            ("FROM a\nCOPY --link a b", 2, "COPY --link"),
-            ("FROM a\nCOPY --chmod=755 a b", 2, "COPY --chmod"),
-            ("FROM --platform=$BUILDPLATFORM a", 1, "BUILDPLATFORM"),
-            ("FROM a\nADD https://x/y.git /y", 2, "git repository"),
-        ] {
-            let why = refused(text);
-            assert!(why.starts_with(&format!("Dockerfile line {line}: ")), "{why}");
-            assert!(why.contains(what) && why.contains("BuildKit"), "{why}");
-        }
-        for text in [
-            "FROM a\nRUN x <<<y",
-            "FROM a\nRUN echo $((1 << 2))",
-            "FROM a\nRUN sh -c 'cat <<EOF'",
-            "# syntax=x\nFROM a",
-        ] {
-            read(text).check().unwrap();
-        }
-    }
-
-    #[test]
-    fn says_what_is_no_dockerfile() {
-        assert_eq!(refused("FROM a\nFOO b"), "Dockerfile line 2: there is no instruction \"FOO\"");
-        assert!(refused("# nothing").contains("no FROM"));
-        assert!(refused("FROM a\nLABEL sidestage.kind=container").contains("reserved"));
-        assert!(Dockerfile::read(b"FROM \xff").unwrap_err().contains("UTF-8"));
-    }
-
-    #[test]
-    fn refuses_what_foreign_code_must_not_do() {
-        let none = BTreeMap::new();
-        for text in [
-            "FROM a\nADD http://127.0.0.1/ /x",
-            "FROM a\nADD [\"https://x\", \"/x\"]",
-            "FROM a\nARG U\nADD $U /x",
-            "FROM a\nCOPY --from=other:1 / /",
-            "FROM a\nCOPY --from=0 / /",
-            "FROM a AS x\nCOPY --from=x / /",
-            "FROM a\nONBUILD RUN x",
-            "FROM $X",
-            "ARG X=a\nFROM ${X:-b}",
-        ] {
-            assert!(read(text).check_foreign(&none).is_err(), "{text}");
-        }
-        let text = "ARG X=b\nFROM a AS One\nFROM $X:1\nCOPY --from=one / /\nCOPY --from=0 / /\nFROM one\nFROM scratch";
-        let bases = read(text).check_foreign(&none).unwrap();
-        assert_eq!(bases, [(2, "a".to_owned()), (3, "b:1".to_owned())]);
     }
 }

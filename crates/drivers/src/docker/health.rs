@@ -64,13 +64,13 @@ async fn get(container: &Container, to: SocketAddr, path: &str) -> Result<(), St
         .header(http::header::CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| format!("GET {path}: {error}"))?;
+    let response = sender.send_request(request);
+    tokio::pin!(response, connection);
+    // The connection may end in the same moment as the answer arrives on it.
     let exchange = async {
         tokio::select! {
-            response = sender.send_request(request) => response,
-            ended = connection => match ended {
-                Ok(()) => std::future::pending().await,
-                Err(error) => Err(error),
-            },
+            answered = &mut response => answered,
+            _ = &mut connection => response.await,
         }
     };
     let status = exchange.await.map_err(broken)?.status();

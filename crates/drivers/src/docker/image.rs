@@ -4,7 +4,7 @@
 //! exactly as long as an image that was built with it. What is left untagged with our labels is of no use to anybody.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,16 +28,10 @@ use super::dockerfile::Dockerfile;
 use super::leftovers::{MARK, UnderWay};
 use super::{Docker, is_absent, is_conflict, labels, spoken};
 use crate::Log;
+use crate::git::Context;
 
-/// What an image is built from.
-pub struct Context {
-    /// The Dockerfile as the commit has it.
-    pub dockerfile: Vec<u8>,
-    /// The build's context as a tar stream, `.dockerignore` applied.
-    pub tar: Box<dyn Read + Send>,
-}
-
-/// Opens the source of a build. Called on a thread that may block.
+/// Opens the source of a build, such as [`GitForge::context`](crate::git::GitForge::context) does. Called on a thread
+/// that may block.
 pub type Contexts = Arc<dyn Fn(&Build) -> Result<Context, Failure> + Send + Sync>;
 
 impl Docker {
@@ -67,17 +61,17 @@ impl Docker {
     }
 
     async fn build(&self, resource: &Resource, build: &Build, log: &Log) -> Result<(), Failure> {
-        let open = {
-            let (contexts, build) = (self.settings().contexts.clone(), build.clone());
-            move || contexts(&build)
-        };
-        let context =
-            tokio::task::spawn_blocking(open).await.map_err(|_| Failure::transient("reading the source failed"))??;
+        let (contexts, of) = (self.settings().contexts.clone(), build.clone());
+        let opened = tokio::task::spawn_blocking(move || contexts(&of)).await;
+        let context = opened.map_err(|_| Failure::transient("reading the source of the build failed"))??;
         let dockerfile = Dockerfile::read(&context.dockerfile).map_err(Failure::permanent)?;
         dockerfile.check().map_err(Failure::permanent)?;
         if build.of.trust.is_foreign() {
             let bases = dockerfile.check_foreign(&build.args).map_err(Failure::permanent)?;
             self.check_bases(&bases).await?;
+        }
+        for note in &context.notes {
+            log.line(&format!("note: {note}"));
         }
         if let Some(syntax) = &dockerfile.syntax {
             log.line(&format!("note: `# syntax={syntax}` has no effect here"));

@@ -17,6 +17,7 @@ mod leftovers;
 mod listing;
 mod network;
 mod output;
+mod rules;
 mod service;
 mod subnets;
 mod user;
@@ -25,6 +26,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ use planner::spec::Spec;
 use crate::{Driver, Listing, Log, Scope};
 
 pub use events::Touched;
-pub use image::{Context, Contexts};
+pub use image::Contexts;
 pub use service::{remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
@@ -100,6 +102,8 @@ struct Inner {
     ended: Mutex<HashMap<String, listing::Ended>>,
     /// Containers that ended because we stopped them.
     rested: Mutex<HashSet<String>>,
+    /// What an earlier run left half built has been cleared away.
+    tidied: AtomicBool,
     /// Users of foreign images, by image id.
     users: Mutex<HashMap<String, user::User>>,
 }
@@ -123,6 +127,7 @@ impl Docker {
                 builds: Arc::default(),
                 ended: Mutex::default(),
                 rested: Mutex::default(),
+                tidied: AtomicBool::new(false),
                 users: Mutex::default(),
             }),
         }
@@ -207,7 +212,13 @@ fn spoken(time: Duration) -> String {
 #[async_trait]
 impl Driver for Docker {
     async fn inventory(&self, scope: &Scope) -> Result<Listing, Failure> {
-        self.list(scope).await
+        let seen = self.list(scope).await?;
+        if !self.inner.tidied.swap(true, Ordering::Relaxed)
+            && let Err(failure) = self.tidy().await
+        {
+            tracing::warn!(%failure, "could not clear away what builds of an earlier run left");
+        }
+        Ok(seen)
     }
 
     async fn ensure(&self, resource: &Resource, needs: &Listing, log: &Log) -> Result<Observed, Failure> {

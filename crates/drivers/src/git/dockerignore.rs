@@ -1,7 +1,9 @@
 //! `.dockerignore` as Docker reads it: the last line that matches a path, or one of the folders above it, decides.
 //!
-//! The syntax is Go's `filepath.Match` with `**` added, quirks included, since people's files rely on them. No crate
-//! fits: the globs of git and of the common crates differ in what `*`, `**` and a lone name match.
+//! What counts is what a build with BuildKit sees; the older client also skips whole folders in which an exception with
+//! a wildcard would have kept a file. The syntax is Go's `filepath.Match` with `**` added, quirks included, since
+//! people's files rely on them. No crate fits: the globs of git and of the common crates differ in what `*`, `**` and a
+//! lone name match.
 
 use regex::Regex;
 
@@ -9,7 +11,7 @@ use regex::Regex;
 #[derive(Debug, Default)]
 pub struct Dockerignore {
     patterns: Vec<Pattern>,
-    /// For the folder looked at last and each one above it, which patterns match it or a folder above it.
+    /// The folder looked at last and each one above it, with the patterns that cover it.
     above: Vec<(String, Vec<bool>)>,
 }
 
@@ -50,23 +52,6 @@ impl Dockerignore {
 
     /// Whether this file, by its path without a leading slash, is left out. Quick when asked folder by folder.
     pub fn excludes(&mut self, path: &str) -> bool {
-        if self.patterns.is_empty() {
-            return false;
-        }
-        self.enter(path);
-        let above = self.above.last().map(|(_, matched)| matched);
-        let mut excluded = false;
-        for (at, pattern) in self.patterns.iter().enumerate() {
-            // A pattern that would change nothing need not be asked.
-            if pattern.keeps == excluded && (above.is_some_and(|above| above[at]) || pattern.matches(path)) {
-                excluded = !pattern.keeps;
-            }
-        }
-        excluded
-    }
-
-    /// Makes `above` hold the folders of this path.
-    fn enter(&mut self, path: &str) {
         let inside = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
         while self.above.last().is_some_and(|(folder, _)| !inside(folder)) {
             self.above.pop();
@@ -74,12 +59,28 @@ impl Dockerignore {
         let known = self.above.last().map_or(0, |(folder, _)| folder.len() + 1);
         for (end, _) in path.match_indices('/').filter(|(end, _)| *end >= known) {
             let folder = &path[..end];
-            let above = self.above.last().map(|(_, matched)| matched);
-            let matches =
-                |(at, pattern): (usize, &Pattern)| above.is_some_and(|above| above[at]) || pattern.matches(folder);
-            let matched = self.patterns.iter().enumerate().map(matches).collect();
+            let (_, matched) = self.judge(folder);
             self.above.push((folder.to_owned(), matched));
         }
+        self.judge(path).0
+    }
+
+    /// Whether a path right below the folder looked at last is left out, and the patterns that cover it.
+    ///
+    /// A pattern that would change nothing is not asked, and so does not cover what lies below: behind `x/y` an
+    /// exception for `x` comes too late for `x/y`, since when `x` was met there was nothing to be an exception to.
+    fn judge(&self, path: &str) -> (bool, Vec<bool>) {
+        let above = self.above.last().map(|(_, matched)| matched);
+        let mut excluded = false;
+        let mut covers = |(at, pattern): (usize, &Pattern)| {
+            let covered = above.is_some_and(|above| above[at]) || (pattern.keeps == excluded && pattern.matches(path));
+            if covered {
+                excluded = !pattern.keeps;
+            }
+            covered
+        };
+        let matched = self.patterns.iter().enumerate().map(&mut covers).collect();
+        (excluded, matched)
     }
 }
 
@@ -119,12 +120,12 @@ impl Form {
         if let Some(rest) = pattern.strip_suffix("**").filter(|rest| plain(rest)) {
             return Some(Form::Prefix(rest.to_owned()));
         }
-        Regex::new(&regex(pattern)?).ok().map(Form::Regex)
+        Regex::new(&translated(pattern)?).ok().map(Form::Regex)
     }
 }
 
 /// The pattern as a regular expression.
-fn regex(pattern: &str) -> Option<String> {
+fn translated(pattern: &str) -> Option<String> {
     let mut regex = "^".to_owned();
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {

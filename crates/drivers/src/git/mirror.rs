@@ -18,6 +18,18 @@ pub(super) const QUICK: Duration = Duration::from_secs(60);
 /// How long fetching a commit may take.
 const FETCH: Duration = Duration::from_secs(600);
 
+/// Fetches one commit from a repository, both named behind it.
+const FETCH_ONE: [&str; 8] = [
+    "fetch",
+    "--quiet",
+    "--depth=1",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-recurse-submodules",
+    "--no-auto-maintenance",
+    "--end-of-options",
+];
+
 /// How many packs the mirror may hold before they are joined.
 const MOST_PACKS: usize = 30;
 
@@ -29,8 +41,8 @@ pub(super) struct Mirror {
     pub(super) folder: PathBuf,
     /// The repository as the operator named it.
     source: PathBuf,
-    /// One fetch at a time; true once the mirror has been made ready.
-    ready: tokio::sync::Mutex<bool>,
+    /// One fetch at a time. Holds the configuration that the mirror was made ready with.
+    ready: tokio::sync::Mutex<String>,
 }
 
 /// An object that holds bytes, as a listing names it.
@@ -68,19 +80,20 @@ impl Mirror {
         self.prepare_once(&mut ready).await
     }
 
-    async fn prepare_once(&self, ready: &mut bool) -> Result<(), Failure> {
-        if *ready && self.folder.join("HEAD").exists() {
+    async fn prepare_once(&self, ready: &mut String) -> Result<(), Failure> {
+        let config = self.config();
+        if *ready == config && self.folder.join("HEAD").exists() {
             return Ok(());
         }
         let failed =
             |error: Error| Failure::transient(format!("the mirror {} cannot be made: {error}", self.folder.display()));
         let write = async {
             tokio::fs::create_dir_all(&self.folder).await?;
-            tokio::fs::write(self.folder.join("sidestage.gitconfig"), self.config()).await
+            tokio::fs::write(self.folder.join("sidestage.gitconfig"), &config).await
         };
         write.await.map_err(|error| failed(error.into()))?;
         self.git.run(&self.folder, &["init", "--bare", "--quiet", "--template="], QUICK).await.map_err(failed)?;
-        *ready = true;
+        *ready = config;
         Ok(())
     }
 
@@ -111,40 +124,35 @@ impl Mirror {
 
     /// Fetches exactly this commit, without its history, unless it is there.
     pub(super) async fn fetch(&self, sha: &Sha) -> Result<(), Failure> {
-        let mut ready = self.ready.lock().await;
-        self.prepare_once(&mut ready).await?;
         let kept = format!("refs/sidestage/{sha}");
-        if self
-            .ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")])
-            .await
-            .is_ok()
-        {
+        let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
+        if self.ask(&there).await.is_ok() {
             return Ok(());
         }
-        // Nobody else writes here: a lock is what a killed fetch left.
-        for lock in ["shallow.lock".to_owned(), format!("{kept}.lock")] {
-            let _ = tokio::fs::remove_file(self.folder.join(lock)).await;
-        }
+        let mut ready = self.ready.lock().await;
+        self.prepare_once(&mut ready).await?;
+        self.sweep(&kept);
         let source = std::fs::canonicalize(self.source()).map_err(|error| self.unanswered(&error.into()))?;
         let refspec = format!("+{sha}:{kept}");
-        let mut args: Vec<&OsStr> = [
-            "fetch",
-            "--quiet",
-            "--depth=1",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--no-auto-maintenance",
-            "--end-of-options",
-        ]
-        .map(OsStr::new)
-        .to_vec();
+        let mut args: Vec<&OsStr> = FETCH_ONE.map(OsStr::new).to_vec();
         args.extend([source.as_os_str(), OsStr::new(&refspec)]);
-        match self.git.run(&self.folder, &args, FETCH).await {
-            Ok(_) => self.tidy().await,
-            Err(error) => return Err(self.why_not(sha, &error).await),
+        if let Err(error) = self.git.run(&self.folder, &args, FETCH).await {
+            return Err(self.why_not(sha, &error).await);
         }
+        self.tidy().await;
         Ok(())
+    }
+
+    /// Removes what a killed fetch left: nobody else writes here.
+    fn sweep(&self, kept: &str) {
+        for lock in ["shallow.lock".to_owned(), format!("{kept}.lock")] {
+            let _ = std::fs::remove_file(self.folder.join(lock));
+        }
+        for file in std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with("tmp_") {
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
     }
 
     /// Joins packs when there are many: every fetch brings one, and every question looks into all of them.

@@ -31,7 +31,7 @@ use run::{Error, clean};
 
 /// How long at least between two looks at the files of a repository's refs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Looking takes at most this part of the time.
+/// Looking takes at most one part in so many of the time.
 const LOOK_SHARE: u32 = 50;
 
 /// One project's repository.
@@ -48,8 +48,27 @@ pub struct GitForge {
 struct Listed {
     full: String,
     /// The commit, behind an annotated tag too.
-    sha: String,
+    sha: Sha,
     subject: String,
+}
+
+impl Listed {
+    /// Reads a line of [`GitForge::list`]; none if it is no ref to a commit.
+    fn read(line: &[u8]) -> Option<Result<Listed, Error>> {
+        let fields: Vec<&[u8]> = line.splitn(6, |byte| *byte == 0).collect();
+        let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
+        // A name that is no text cannot be shown, typed or stored.
+        let full = text(0)?.to_owned();
+        let sha = match (text(1)?, text(3)?) {
+            ("commit", _) => text(2)?,
+            (_, "commit") => text(4)?,
+            _ => return None,
+        };
+        let subject = clean(&String::from_utf8_lossy(fields.get(5)?), 200);
+        // Were they passed over, all refs of such a repository would seem closed.
+        let sha = sha.parse().map_err(|_| Error::Refused("it names commits by SHA-256, which is not supported".into()));
+        Some(sha.map(|sha| Listed { full, sha, subject }))
+    }
 }
 
 impl GitForge {
@@ -109,17 +128,7 @@ impl GitForge {
         let source = self.mirror.source();
         let args = ["for-each-ref", FORMAT, "refs/heads", "refs/tags", "refs/pull"];
         let lines = self.mirror.git.run(&source, &args, QUICK).await?;
-        let listed = lines.split(|byte| *byte == b'\n').filter_map(|line| {
-            let fields: Vec<&[u8]> = line.splitn(6, |byte| *byte == 0).collect();
-            let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
-            // A name that is no text cannot be shown, typed or stored.
-            let full = text(0)?.to_owned();
-            let sha =
-                if text(1)? == "commit" { text(2)? } else { Some(text(4)?).filter(|_| text(3) == Some("commit"))? };
-            let subject = clean(&String::from_utf8_lossy(fields.get(5)?), 200);
-            Some(Listed { full, sha: sha.to_owned(), subject })
-        });
-        Ok(listed.collect())
+        lines.split(|byte| *byte == b'\n').filter_map(Listed::read).collect()
     }
 
     /// Full names of branches and pull requests whose tips no base reaches.
@@ -135,7 +144,7 @@ impl GitForge {
 
     /// The ref as the planner knows it, if it is one that is staged.
     fn head(&self, listed: &Listed, unmerged: &HashSet<String>) -> Option<Head> {
-        let sha = listed.sha.parse().ok()?;
+        let sha = listed.sha;
         let open = || unmerged.contains(&listed.full);
         if let Some(branch) = listed.full.strip_prefix("refs/heads/") {
             let wanted = if self.bases.iter().any(|base| base == branch) { self.refs.is_match(branch) } else { open() };

@@ -23,9 +23,12 @@ pub(super) struct Git {
 /// Why git did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// It could not be started, or not be listened to.
+    /// It could not be started.
     #[error("git cannot be run ({0}); is it installed?")]
-    Run(#[from] io::Error),
+    Run(io::Error),
+    /// A file or pipe failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// It was killed because it took too long.
     #[error("git did not answer within {} s", .0.as_secs())]
     Late(Duration),
@@ -70,7 +73,7 @@ impl Git {
 
     /// Starts a command whose output is read by the caller. It is killed when the child is dropped.
     pub(super) fn start<S: AsRef<OsStr>>(&self, repository: &Path, args: &[S]) -> Result<Child, Error> {
-        Ok(tokio::process::Command::from(self.command(repository, args)).kill_on_drop(true).spawn()?)
+        tokio::process::Command::from(self.command(repository, args)).kill_on_drop(true).spawn().map_err(Error::Run)
     }
 
     /// Runs a command to its end and returns what it printed.

@@ -13,7 +13,7 @@ use super::run::{self, Error, clean};
 const DEEPEST: usize = 64;
 /// Bytes of a path.
 const LONGEST_PATH: usize = 1024;
-/// Files and links.
+/// Files, links and submodules.
 const MOST_ENTRIES: usize = 50_000;
 /// Bytes of all files.
 const LARGEST: u64 = 512 << 20;
@@ -107,6 +107,11 @@ impl Tree {
             Ok(path) => path.to_owned(),
             Err(why) => return refuse(&entry.path, why),
         };
+        if self.entries.len() + self.notes.len() >= MOST_ENTRIES {
+            return Err(Failure::permanent(format!(
+                "the commit has more than {MOST_ENTRIES} files; name in .dockerignore what the image does not need"
+            )));
+        }
         if matches!(entry.kind, Kind::Submodule | Kind::Folder) {
             self.notes.push(format!("left out: {path} is a submodule, and those are not fetched"));
             return Ok(());
@@ -122,11 +127,6 @@ impl Tree {
         if self.bytes > LARGEST {
             return Err(Failure::permanent(format!(
                 "the commit's files have more than {LARGEST} bytes; name in .dockerignore what the image does not need"
-            )));
-        }
-        if self.entries.len() >= MOST_ENTRIES {
-            return Err(Failure::permanent(format!(
-                "the commit has more than {MOST_ENTRIES} files; name in .dockerignore what the image does not need"
             )));
         }
         self.entries.push((path, entry));

@@ -55,7 +55,12 @@ impl Blobs {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn claim(&self) -> io::Result<Fresh> {
+    async fn claim(&self) -> io::Result<Fresh> {
+        let blobs = self.clone();
+        tokio::task::spawn_blocking(move || blobs.claim_blocking()).await.map_err(io::Error::other)?
+    }
+
+    fn claim_blocking(&self) -> io::Result<Fresh> {
         let name = random_name()?;
         let path = self.path(&name);
         if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
@@ -69,14 +74,14 @@ impl Blobs {
 
     /// An empty blob to write to.
     pub(super) async fn create(&self) -> io::Result<(Fresh, File)> {
-        let fresh = self.claim()?;
+        let fresh = self.claim().await?;
         let file = File::options().write(true).create_new(true).open(&fresh.path).await?;
         Ok((fresh, file))
     }
 
     /// A second name for the same bytes, for a copy of an object; a real copy where the file system has no more links.
     pub(super) async fn link(&self, source: &str) -> io::Result<Fresh> {
-        let (source, fresh) = (self.path(source), self.claim()?);
+        let (source, fresh) = (self.path(source), self.claim().await?);
         match tokio::fs::hard_link(&source, &fresh.path).await {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(why),
             Err(_) => {

@@ -21,8 +21,9 @@ use super::access::{not_offered, query_value, signatures};
 use super::generations::Keyring;
 use super::hosts::{Hosts, misdirected};
 
-/// How long a connection may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be idle, or take to send the head of a request. Longer than clients keep idle connections, so
+/// that they end them and are not surprised in the middle of a request; who is slow on purpose, the edge sees to.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 /// Headers of answers that scripts of another origin may read.
@@ -88,6 +89,7 @@ impl Door {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let allowed = self.allowed_origin(&request);
+        let may_hold_back = request.headers().contains_key(header::EXPECT);
         let mut response = match self.admit(&request) {
             Err(error) => refusal(error),
             Ok(()) if request.method() == Method::OPTIONS => preflight(&request, allowed.as_ref()),
@@ -99,8 +101,14 @@ impl Door {
                 }
             },
         };
+        let refused = !response.status().is_success();
+        let headers = response.headers_mut();
+        if may_hold_back && refused {
+            // Who waits for '100 Continue' and is refused may leave the body out, or be sending it already. On a connection
+            // that stays open, the next request's first bytes could be taken for it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(origin) = allowed {
-            let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
             headers.append(header::VARY, HeaderValue::from_static("Origin"));

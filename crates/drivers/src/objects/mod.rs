@@ -11,7 +11,7 @@
 //! | `service` | the operations; `reading`, `writing`, `multipart` and `browsing` do them |
 //! | `index`, `generations`, `uploads`, `listing` | rows |
 //! | `blobs` | bytes |
-//! | `removal` | emptying what was condemned |
+//! | `removal` | emptying what was condemned, giving up old uploads |
 //! | `driver` | buckets as resources |
 
 mod access;

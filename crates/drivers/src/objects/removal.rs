@@ -1,4 +1,5 @@
-//! Empties condemned generations in the background, in batches, going on where it was after a restart.
+//! Tidies up in the background: empties condemned generations, in batches, going on where it was after a restart, and
+//! gives up uploads that nobody completes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::blobs::Blobs;
 use super::generations::State;
-use super::index::Index;
+use super::index::{Index, now};
 use super::trouble::Trouble;
 
 /// Rows per transaction: other writers wait for one batch at most.
 const BATCH: i64 = 200;
+/// Uploads are given up when they are so old, in milliseconds: a day.
+const UPLOAD_LIFE: i64 = 24 * 60 * 60 * 1000;
+/// How often to look for old uploads.
+const LOOK: Duration = Duration::from_secs(60 * 60);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs until `stop`: sweeps once, then empties what is condemned, whenever told.
+/// Runs until `stop`: sweeps once, then tidies up, whenever told and every hour.
 pub(super) async fn run(index: Index, blobs: Blobs, wake: Arc<Notify>, stop: CancellationToken) {
     let work = async {
         match blobs.sweep(&index).await {
@@ -25,10 +30,11 @@ pub(super) async fn run(index: Index, blobs: Blobs, wake: Arc<Notify>, stop: Can
             Err(trouble) => tracing::warn!(%trouble, "cannot look for stale blobs"),
         }
         loop {
-            match empty_condemned(&index, &blobs).await {
-                Ok(()) => wake.notified().await,
+            match tidy(&index, &blobs).await {
+                // An hour without being told is as good a reason.
+                Ok(()) => drop(tokio::time::timeout(LOOK, wake.notified()).await),
                 Err(trouble) => {
-                    tracing::warn!(%trouble, "cannot empty a bucket; trying again");
+                    tracing::warn!(%trouble, "cannot tidy up buckets; trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -41,7 +47,10 @@ pub(super) async fn run(index: Index, blobs: Blobs, wake: Arc<Notify>, stop: Can
     }
 }
 
-async fn empty_condemned(index: &Index, blobs: &Blobs) -> Result<(), Trouble> {
+async fn tidy(index: &Index, blobs: &Blobs) -> Result<(), Trouble> {
+    for (generation, upload) in index.uploads_begun_before(now() - UPLOAD_LIFE).await? {
+        blobs.unlink(index.abort_upload(generation, &upload).await?.unwrap_or_default()).await;
+    }
     for generation in index.generations(None).await? {
         if generation.state == State::Removing {
             while index.remove_batch(generation.id, blobs).await? {}
@@ -53,6 +62,11 @@ async fn empty_condemned(index: &Index, blobs: &Blobs) -> Result<(), Trouble> {
 }
 
 impl Index {
+    async fn uploads_begun_before(&self, time: i64) -> Result<Vec<(i64, String)>, Trouble> {
+        let old = sqlx::query_as("SELECT generation, id FROM uploads WHERE begun < ?").bind(time);
+        Ok(old.fetch_all(&self.read).await?)
+    }
+
     /// Removes some of a generation's objects or parts. False when none are left.
     async fn remove_batch(&self, generation: i64, blobs: &Blobs) -> Result<bool, Trouble> {
         let mut tx = self.begin().await?;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use data_encoding::BASE64;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
@@ -100,8 +100,7 @@ impl Sheet {
         headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Tells a page of ours from one of the application.
-        headers.insert(HeaderName::from_static("x-sidestage"), HeaderValue::from_static("page"));
+        headers.insert(headers::PAGE, HeaderValue::from_static("page"));
         headers::no_index(headers);
         if let Some(seconds) = self.retry {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

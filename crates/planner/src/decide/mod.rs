@@ -97,7 +97,7 @@ impl<'a> Eyes<'a> {
     }
 
     /// Every backend has answered, so what was not seen is not there.
-    fn sees_all(&self) -> bool {
+    pub(crate) fn sees_all(&self) -> bool {
         BACKENDS.iter().all(|backend| self.inventory.known.contains(backend))
     }
 

@@ -61,7 +61,7 @@ impl Ledger {
     pub fn restore(&mut self, row: &Row) -> Result<(), String> {
         if let (Table::Failures, Some(value)) = (row.table, &row.value) {
             let failed: Failed = parse(row, value)?;
-            self.failures.insert(failed.id.clone(), failed);
+            self.failures.insert((failed.id.clone(), failed.fingerprint.clone()), failed);
         }
         Ok(())
     }
@@ -69,13 +69,13 @@ impl Ledger {
     /// What failed last about ensuring this intent.
     #[must_use]
     pub fn failure(&self, id: &ResourceId, fingerprint: &Fingerprint) -> Option<&Failed> {
-        self.failures.get(id).filter(|failed| failed.fingerprint == *fingerprint)
+        self.failures.get(&(id.clone(), fingerprint.clone()))
     }
 
     /// What failed last about resting or removing.
     #[must_use]
     pub fn lowering_failure(&self, id: &ResourceId) -> Option<&Failed> {
-        self.failures.get(id).filter(|failed| failed.fingerprint == of_lowering())
+        self.failure(id, &of_lowering())
     }
 
     /// All failures.
@@ -91,7 +91,7 @@ impl Ledger {
             Failure::Cancelled => return,
         };
         let healthy = self.healthy_for(id, now) >= HEALTH;
-        let before = self.failures.get(id).filter(|failed| failed.fingerprint == *fingerprint && !healthy);
+        let before = self.failure(id, fingerprint).filter(|_| !healthy);
         let (attempts, faults) = before.map_or((0, 0), |failed| (failed.attempts, failed.faults));
         let (attempts, faults) = (attempts + 1, faults + u32::from(own_fault));
         // A container may need something that is not up yet, so its own fault is believed the third time only.
@@ -103,29 +103,35 @@ impl Ledger {
 
     fn put_failure(&mut self, failed: Failed) {
         self.version += 1;
+        let key = (failed.id.clone(), failed.fingerprint.clone());
         let value = serde_json::to_string(&failed).ok();
-        self.unsaved.push(Row { table: Table::Failures, key: failed.id.to_string(), value });
-        self.failures.insert(failed.id.clone(), failed);
+        self.unsaved.push(Row { table: Table::Failures, key: row_key(&key), value });
+        self.failures.insert(key, failed);
     }
 
-    /// It worked, or a person wants it tried afresh.
-    pub fn forget_failure(&mut self, id: &ResourceId) {
-        if self.failures.remove(id).is_some() {
+    /// It worked.
+    pub fn forget_failure(&mut self, id: &ResourceId, fingerprint: &Fingerprint) {
+        let key = (id.clone(), fingerprint.clone());
+        if self.failures.remove(&key).is_some() {
             self.version += 1;
-            self.unsaved.push(Row { table: Table::Failures, key: id.to_string(), value: None });
+            self.unsaved.push(Row { table: Table::Failures, key: row_key(&key), value: None });
         }
     }
 
-    /// Forgets what concerns nothing that is wanted or there.
+    /// Forgets what does not matter any more, or what a person wants tried afresh.
     pub fn forget_failures(&mut self, mut matters: impl FnMut(&ResourceId) -> bool) {
-        let idle: Vec<ResourceId> = self.failures.keys().filter(|id| !matters(id)).cloned().collect();
-        idle.iter().for_each(|id| self.forget_failure(id));
+        let idle: Vec<_> = self.failures.keys().filter(|(id, _)| !matters(id)).cloned().collect();
+        idle.iter().for_each(|(id, fingerprint)| self.forget_failure(id, fingerprint));
     }
 
     /// Rows for the store.
     pub fn take_unsaved(&mut self) -> Vec<Row> {
         std::mem::take(&mut self.unsaved)
     }
+}
+
+fn row_key((id, fingerprint): &(ResourceId, Fingerprint)) -> String {
+    format!("{id} {}", fingerprint.0)
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ use crate::facts::Row;
 use crate::identity::{ProjectName, Sha, Time};
 use crate::plan::Lane;
 use crate::policy::Policy;
-use crate::resource::{Action, Backend, Failure, Inventory, Kind, Observed, Owner, Phase, ResourceId, Run};
+use crate::resource::{
+    Action, Backend, Failure, Fingerprint, Inventory, Kind, Observed, Owner, Phase, ResourceId, Run,
+};
 
 pub use failure::{Failed, backoff};
 
@@ -37,6 +39,8 @@ pub struct Call {
 #[derive(Debug, Clone)]
 struct Unsure {
     ticket: u64,
+    /// What the thing needs, if it was to be made and may come up still.
+    needs: Vec<ResourceId>,
     /// The slot that a lost start may still take.
     lane: Option<Lane>,
 }
@@ -60,7 +64,7 @@ pub struct Ledger {
     /// Calls under way.
     pub calls: BTreeMap<CallId, Call>,
     under_way: BTreeMap<ResourceId, CallId>,
-    failures: BTreeMap<ResourceId, Failed>,
+    failures: BTreeMap<(ResourceId, Fingerprint), Failed>,
     /// The ticket of what a call did last to a thing: listings that began before do not know of it.
     touched: BTreeMap<ResourceId, u64>,
     unsure: BTreeMap<ResourceId, Unsure>,
@@ -148,6 +152,15 @@ impl Ledger {
         self.unsure.contains_key(id)
     }
 
+    /// Things that are being made, or may come up still, each with what it needs.
+    pub fn coming(&self) -> impl Iterator<Item = (&ResourceId, &[ResourceId])> {
+        let calls = self.calls.values().filter_map(|call| match &call.action {
+            Action::Ensure(resource) => Some((&resource.id, resource.needs.as_slice())),
+            _ => None,
+        });
+        calls.chain(self.unsure.iter().map(|(id, unsure)| (id, unsure.needs.as_slice())))
+    }
+
     /// Slots of a lane that are taken. A lost start may still come up, so it keeps its slot until a listing answers for it.
     #[must_use]
     pub fn taken(&self, lane: Lane) -> usize {
@@ -185,12 +198,12 @@ impl Ledger {
                     };
                     self.confirmed.insert(id.clone(), (observed.outputs.id.clone(), since));
                 } else {
-                    self.forget_failure(&resource.id);
+                    self.forget_failure(&resource.id, &resource.fingerprint);
                 }
                 seen.seen.insert(id, observed);
             }
             (Action::Rest(_, run), Ok(_)) => {
-                self.forget_failure(&id);
+                self.forget_failure(&id, &failure::of_lowering());
                 self.confirmed.remove(&id);
                 if let Some(observed) = seen.seen.get_mut(&id) {
                     observed.run = observed.run.min(*run);
@@ -198,17 +211,17 @@ impl Ledger {
             }
             (Action::Remove(..), Ok(_)) => {
                 // Nothing is called gone before a listing has shown it gone.
-                self.forget_failure(&id);
-                self.lose(&id, None, seen, true);
+                self.forget_failure(&id, &failure::of_lowering());
+                self.lose(&action, None, seen);
             }
-            (Action::Ensure(_), Ok(None)) => self.lose(&id, None, seen, false),
+            (Action::Ensure(_), Ok(None)) => self.lose(&action, None, seen),
             (Action::Ensure(resource), Err(failure)) => {
                 self.note_failure(&id, &resource.fingerprint, &failure, now);
-                self.lose(&id, None, seen, false);
+                self.lose(&action, None, seen);
             }
             (Action::Rest(..) | Action::Remove(..), Err(failure)) => {
                 self.note_failure(&id, &failure::of_lowering(), &failure, now);
-                self.lose(&id, None, seen, true);
+                self.lose(&action, None, seen);
             }
         }
     }
@@ -223,20 +236,25 @@ impl Ledger {
             self.version += 1;
             self.under_way.remove(&id);
             let text = format!("{id}: no answer within {}", crate::units::show_duration(now.since(since)));
-            let (fingerprint, lowering) = match &action {
-                Action::Ensure(resource) => (resource.fingerprint.clone(), false),
-                Action::Rest(..) | Action::Remove(..) => (failure::of_lowering(), true),
+            let fingerprint = match &action {
+                Action::Ensure(resource) => resource.fingerprint.clone(),
+                Action::Rest(..) | Action::Remove(..) => failure::of_lowering(),
             };
             self.note_failure(&id, &fingerprint, &Failure::transient(text), now);
-            self.lose(&id, (lane == Lane::Start).then_some(lane), seen, lowering);
+            self.lose(&action, (lane == Lane::Start).then_some(lane), seen);
         }
     }
 
     /// From now until a listing that begins later, nobody knows what this thing is.
-    fn lose(&mut self, id: &ResourceId, lane: Option<Lane>, seen: &mut Inventory, lowering: bool) {
+    fn lose(&mut self, action: &Action, lane: Option<Lane>, seen: &mut Inventory) {
+        let id = action.id();
+        let (needs, lowering) = match action {
+            Action::Ensure(resource) => (resource.needs.clone(), false),
+            Action::Rest(..) | Action::Remove(..) => (Vec::new(), true),
+        };
         let ticket = self.next_ticket();
         self.touched.insert(id.clone(), ticket);
-        self.unsure.insert(id.clone(), Unsure { ticket, lane });
+        self.unsure.insert(id.clone(), Unsure { ticket, needs, lane });
         self.confirmed.remove(id);
         self.look.insert(id.backend);
         let Some(observed) = seen.seen.get_mut(id) else { return };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::section::{Entry, Place, Section, document, shown};
-use super::template::{Names, check_arg, check_note, check_variable};
+use super::template::{Names, check_arg, check_name, check_note, check_variable};
 use super::{BuildRecipe, Link, Manifest, Process, Release, Service};
 use crate::spec::Health;
 
@@ -190,7 +190,7 @@ fn build(entry: Entry<'_>) -> Result<BuildRecipe, String> {
     }
     if let Some(entry) = section.take("args") {
         for (name, (place, value)) in entry.strings(r#"{ NODE_ENV = "staging" }"#)? {
-            check_variable(&place, &name)?;
+            check_name(&place, &name)?;
             check_arg(&place, &value)?;
             recipe.args.insert(name, value);
         }

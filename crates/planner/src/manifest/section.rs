@@ -143,17 +143,21 @@ impl<'t> Entry<'t> {
         Ok(Section { place: self.place, text: self.text, table, known: Vec::new() })
     }
 
-    /// An array of tables, each with a place of its own.
-    pub(super) fn sections(self, example: &str) -> Result<Vec<Section<'t>>, String> {
-        let wanted = self.wanted(&format!("an array of tables, such as {example}"));
+    /// An array; each item has a place of its own.
+    fn items(self, wanted: &str) -> Result<Vec<Entry<'t>>, String> {
+        let wanted = self.wanted(wanted);
         let DeValue::Array(items) = self.value else { return Err(wanted) };
-        items
-            .into_iter()
-            .map(|item| {
-                let place = Place { line: self.text.line(item.span().start), key: self.place.key.clone() };
-                Entry { place, text: self.text, value: item.into_inner() }.section(example)
-            })
-            .collect()
+        let entry = |item: Spanned<DeValue<'t>>| {
+            let place = Place { line: self.text.line(item.span().start), key: self.place.key.clone() };
+            Entry { place, text: self.text, value: item.into_inner() }
+        };
+        Ok(items.into_iter().map(entry).collect())
+    }
+
+    /// An array of tables.
+    pub(super) fn sections(self, example: &str) -> Result<Vec<Section<'t>>, String> {
+        let items = self.items(&format!("an array of tables, such as {example}"))?;
+        items.into_iter().map(|item| item.section(example)).collect()
     }
 
     /// A string.
@@ -182,17 +186,13 @@ impl<'t> Entry<'t> {
     /// An array of strings, not empty, the first of them not empty either.
     pub(super) fn command(self) -> Result<(Place, Vec<String>), String> {
         const WANTED: &str = r#"an array of strings, such as ["bin/web", "--port", "8080"]"#;
-        let wanted = self.wanted(WANTED);
-        let DeValue::Array(items) = self.value else { return Err(wanted) };
-        let words = items.into_iter().map(|item| {
-            let place = Place { line: self.text.line(item.span().start), key: self.place.key.clone() };
-            Entry { place, text: self.text, value: item.into_inner() }.string_or(WANTED).map(|(_, word)| word)
-        });
-        let words = words.collect::<Result<Vec<_>, _>>()?;
+        let place = self.place.clone();
+        let words = self.items(WANTED)?.into_iter().map(|item| Ok(item.string_or(WANTED)?.1));
+        let words = words.collect::<Result<Vec<_>, String>>()?;
         if words.first().is_none_or(String::is_empty) {
-            return Err(self.place.error(format!("is empty; write {WANTED}")));
+            return Err(place.error(format!("is empty; write {WANTED}")));
         }
-        Ok((self.place, words))
+        Ok((place, words))
     }
 
     /// A TCP port.

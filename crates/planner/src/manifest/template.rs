@@ -88,20 +88,24 @@ pub(super) fn check_note(place: &Place, template: &str, env: &BTreeMap<String, S
     Ok(())
 }
 
-/// The name of a variable that a manifest may set.
-pub(super) fn check_variable(place: &Place, name: &str) -> Result<(), String> {
-    let fits = !name.is_empty()
-        && name.len() <= 128
+/// Whether variables and build arguments may be called so.
+pub(super) fn check_name(place: &Place, name: &str) -> Result<(), String> {
+    let fits = (1..=128).contains(&name.len())
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if !fits {
-        return Err(place.error("is no name of a variable: letters, digits, `_`, `.` and `-`, not a digit first"));
+    if fits {
+        return Ok(());
     }
+    Err(place.error("is no name of a variable: letters, digits, `_`, `.` and `-`, not a digit first"))
+}
+
+/// Whether a manifest may set this variable of a container.
+pub(super) fn check_variable(place: &Place, name: &str) -> Result<(), String> {
     if name == "PORT" {
         return Err(place.error("cannot be set: it is the manifest's port, `port = …`"));
     }
     if name == "STAGING" || name.starts_with("STAGING_") {
         return Err(place.error("cannot be set: names that begin with STAGING are given by Sidestage"));
     }
-    Ok(())
+    check_name(place, name)
 }

@@ -82,11 +82,7 @@ impl Sight<'_> {
             .seen
             .iter()
             .any(|(user, observed)| user != id && (within(user) || observed.uses.contains(id)));
-        let calls = self.ledger.calls.values().filter_map(|call| match &call.action {
-            Action::Ensure(resource) => Some(resource),
-            _ => None,
-        });
-        seen || calls.into_iter().any(|resource| within(&resource.id) || resource.needs.contains(id))
+        seen || self.ledger.coming().any(|(user, needs)| user != id && (within(user) || needs.contains(id)))
     }
 }
 

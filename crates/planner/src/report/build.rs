@@ -86,6 +86,9 @@ impl<'a> Report<'_, 'a> {
             reason,
             since,
             generation: generation.unwrap_or(0),
+            next: live
+                .filter(|row| row.serving().is_some() && row.coming().is_some())
+                .map(|row| self.coming_up(env, row).0),
             asked: begun
                 .map(|begun| begun.asked)
                 .filter(|_| live.is_some())

@@ -63,6 +63,15 @@ pub(super) fn ls(view: &View, only: Option<&str>, screen: &mut Screen) -> io::Re
     Ok(())
 }
 
+/// How much is open, and how much more fits.
+pub(super) fn counts(view: &View, projects: &[ProjectView], screen: &mut Screen) -> io::Result<()> {
+    let fit = view.places.1.saturating_sub(view.places.0);
+    projects.iter().try_for_each(|project| {
+        let open = project.refs.iter().filter(|of| of.open).count();
+        writeln!(screen.out, "{}: {open} open, {fit} more fit", project.name)
+    })
+}
+
 struct Line<'v> {
     cells: [String; 6],
     commit: &'v CommitView,

@@ -55,7 +55,7 @@ pub enum Command {
     /// Remove orphans now
     Gc(Gc),
     /// Print what a pass would do now, and what waits for what
-    Plan(Listing),
+    Plan(Plan),
     /// Print a link that signs in to the console once, within ten minutes
     LoginLink,
     /// Print the versions of this program and of the controller
@@ -66,6 +66,16 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Ls {
     /// Only this project
+    project: Option<String>,
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Count only this project's pull requests, branches and tags
     project: Option<String>,
     /// Print the API's JSON
     #[arg(long)]
@@ -217,7 +227,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
         Command::Unpin(plain) => do_plain(client, &plain, "unpin", screen).await,
         Command::Extend(extend) => self::extend(client, &extend, screen).await,
         Command::Gc(gc) => say(screen, &client.command(&Ask::Gc { confirm: gc.confirm }).await?),
-        Command::Plan(listing) => plan(client, &listing, screen).await,
+        Command::Plan(plan) => self::plan(client, &plan, screen).await,
         Command::LoginLink => {
             let link: Value = client.post("/api/v1/login-link", &json!({})).await?;
             say(screen, link["url"].as_str().unwrap_or_default())
@@ -292,11 +302,17 @@ async fn logs(client: &Client, logs: &Logs, screen: &mut Screen) -> Result<(), F
     Ok(())
 }
 
-async fn plan(client: &Client, listing: &Listing, screen: &mut Screen) -> Result<(), Failed> {
+async fn plan(client: &Client, options: &Plan, screen: &mut Screen) -> Result<(), Failed> {
     let plan: Value = client.get("/api/v1/plan").await?;
-    if listing.json {
+    if options.json {
         return print_json(screen, &plan);
     }
+    let view = client.view().await?;
+    let counted = match &options.project {
+        Some(name) => std::slice::from_ref(target::project(&view, name)?),
+        None => &view.projects,
+    };
+    listing::counts(&view, counted, screen)?;
     let lines: Vec<&str> = plan["plan"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if lines.is_empty() {
         return say(screen, "nothing to do: what exists is what is wanted");

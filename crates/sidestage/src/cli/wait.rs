@@ -45,16 +45,23 @@ impl Goal {
             commit.state,
             State::Failed | State::Blocked | State::Superseded | State::Expired | State::Removed
         );
+        let newer = commit.generation > before;
         let up = matches!(commit.state, State::Ready | State::Dozing);
         let (done, failed) = match self {
             Goal::Up | Goal::Awake => (up, over),
+            // The older generation serves until the newer one is ready, and goes on if that one fails.
             Goal::Anew => (
-                up && commit.generation > before,
-                over && (commit.generation > before || commit.state != State::Failed),
+                up && newer && commit.next.is_none(),
+                matches!(commit.next, Some(State::Failed | State::Blocked))
+                    || over && (newer || commit.state != State::Failed),
             ),
             Goal::Asleep => (commit.state == State::Asleep, over),
             Goal::Gone => (
-                matches!(commit.state, State::Removed | State::Expired | State::Superseded | State::Unstaged),
+                // Foreign code that is gone and not approved any more is blocked again.
+                matches!(
+                    commit.state,
+                    State::Removed | State::Expired | State::Superseded | State::Unstaged | State::Blocked
+                ),
                 commit.held,
             ),
         };
@@ -132,7 +139,7 @@ async fn next(client: &Client, events: &mut Option<Pieces>) {
 struct Progress {
     name: String,
     bar: Option<ProgressBar>,
-    shown: Option<(State, Option<String>)>,
+    shown: Option<String>,
     began: Instant,
 }
 
@@ -151,12 +158,11 @@ impl Progress {
 
     fn show(&mut self, commit: Option<&CommitView>, screen: &mut Screen) -> io::Result<()> {
         let Some(commit) = commit else { return Ok(()) };
-        let now = Some((commit.state, commit.reason.clone()));
-        if now == self.shown {
+        let line = format!("{}: {}", self.name, told(commit));
+        if self.shown.as_ref() == Some(&line) {
             return Ok(());
         }
-        self.shown = now;
-        let line = format!("{}: {}", self.name, told(commit));
+        self.shown = Some(line.clone());
         match &self.bar {
             Some(bar) => bar.set_message(line),
             None => writeln!(screen.err, "{line}")?,
@@ -195,6 +201,11 @@ impl Progress {
 }
 
 fn told(commit: &CommitView) -> String {
-    let state = commit.state.as_str();
-    commit.reason.as_ref().map_or(state.to_owned(), |reason| format!("{state}: {}", clean(reason)))
+    let state = match commit.next {
+        // The older generation goes on.
+        Some(State::Failed | State::Blocked) => format!("{} as before", commit.state.as_str()),
+        Some(next) => format!("{}, next {}", commit.state.as_str(), next.as_str()),
+        None => commit.state.as_str().to_owned(),
+    };
+    commit.reason.as_ref().map_or(state.clone(), |reason| format!("{state}: {}", clean(reason)))
 }

@@ -28,8 +28,12 @@ impl Oracle {
         if let Some((_, other)) = self.flights.iter().find(|(_, f)| f.action.id() == id && self.is_within(now, f)) {
             return Err(format!("a second call for {id} while {} is under way", verb(&other.action)));
         }
+        if self.told.known.get(&id.backend) != Some(&true) {
+            return Err(format!("{} of {id} while its backend is unknown", verb(action)));
+        }
         match action {
             Action::Ensure(resource) => {
+                self.judge_release(resource, world)?;
                 self.judge_trust(now, resource)?;
                 self.judge_needs(resource, world)?;
                 self.judge_data(resource, world)
@@ -42,7 +46,7 @@ impl Oracle {
         }
     }
 
-    fn is_within(&self, now: Time, flight: &Flight) -> bool {
+    pub(super) fn is_within(&self, now: Time, flight: &Flight) -> bool {
         let limit = match &flight.action {
             Action::Ensure(resource) => resource.deadline,
             _ => SHORT,
@@ -68,6 +72,9 @@ impl Oracle {
             return Err(format!("{id} would use {need}, which is another's"));
         }
         let env = self.key.env(&of.project, &of.sha, of.trust);
+        if self.said.commits.get(&(of.project.clone(), of.sha)).is_some_and(|said| said.removed) {
+            return Err(format!("{id} is ensured, and a person removed it"));
+        }
         if self.held.contains(&env) {
             return Ok(());
         }
@@ -83,6 +90,23 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A generation that has never been ready starts its processes after its release command is done.
+    fn judge_release(&self, resource: &Resource, world: &World) -> Result<(), String> {
+        let id = &resource.id;
+        let (Owner::Env(env), Kind::Container, Some(of)) = (&id.owner, id.kind, origin(&resource.spec)) else {
+            return Ok(());
+        };
+        let releases = self.releases.contains(&(of.project.clone(), of.sha));
+        if id.name != "web" || !releases || self.generation_was_ready(world, env, id.generation) {
+            return Ok(());
+        }
+        let done = world
+            .completed
+            .iter()
+            .any(|(job, _)| job.kind == Kind::Job && job.owner == id.owner && job.generation == id.generation);
+        if done { Ok(()) } else { Err(format!("{id} is started before its release was done")) }
     }
 
     fn may_need(&self, trust: &Trust, id: &ResourceId, need: &ResourceId) -> bool {
@@ -141,6 +165,9 @@ impl Oracle {
     fn judge_dependents(&self, id: &ResourceId, world: &World) -> Result<(), String> {
         if !matches!(id.kind, Kind::Network | Kind::Image | Kind::Database | Kind::Bucket) {
             return Ok(());
+        }
+        if self.told.known.get(&planner::resource::Backend::Engine) != Some(&true) {
+            return Err(format!("{id} is removed while the engine is unknown"));
         }
         let depends = |one: &ResourceId, uses: &[ResourceId]| {
             uses.contains(id)

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use planner::identity::{EnvId, Time, Trust};
 use planner::resource::{Action, Kind, Owner, Phase, ResourceId, Run};
 use planner::tables::{Door, EnvRoute, Route, Tables, Upstream};
-use planner::view::View;
 
 use super::{Oracle, World};
 use crate::simulation::world::Life;
 
 impl Oracle {
-    pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, view: &View, world: &World) -> Result<(), String> {
+    pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, world: &World) -> Result<(), String> {
         let mut open = BTreeMap::new();
         for (host, route) in &tables.routes {
             match route {
@@ -40,8 +39,10 @@ impl Oracle {
         for (env, upstream) in &open {
             self.note_births(env, upstream.generation, world)?;
         }
+        if open.len() > self.policy.limits.awake {
+            return Err(format!("{} environments are awake, and {} may be", open.len(), self.policy.limits.awake));
+        }
         self.open = open;
-        let _ = view;
         Ok(())
     }
 
@@ -110,14 +111,22 @@ impl Oracle {
                 continue;
             }
             let Some(life) = world.lives.get(&upstream.container) else { continue };
-            if !self.may_darken(now, env, upstream, life, world) {
+            if !self.may_darken(now, env, upstream, life, open.len(), world) {
                 return Err(format!("{} served and serves no more, for no reason", life.id));
             }
         }
         Ok(())
     }
 
-    fn may_darken(&self, now: Time, env: &EnvId, upstream: &Upstream, life: &Life, world: &World) -> bool {
+    fn may_darken(
+        &self,
+        now: Time,
+        env: &EnvId,
+        upstream: &Upstream,
+        life: &Life,
+        others: usize,
+        world: &World,
+    ) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
         let told = self.told.last(&life.id);
         let gone =
@@ -130,16 +139,17 @@ impl Oracle {
         let idle = now.since(visited).as_secs() + 61 >= self.policy.lifetime.idle.as_secs();
         let slept = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.slept);
         let lively = |at: &&Time| now.since(**at) <= self.policy.lifetime.idle;
-        let crowded = self.said.visits.values().filter(lively).count() > self.policy.limits.awake;
+        let awake = self.policy.limits.awake;
+        let crowded = others >= awake || self.said.visits.values().filter(lively).count() > awake;
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
         gone || other || drift || doomed || fallen || idle || slept || crowded || robbed
     }
 
     /// The data of a generation that serves is the data that it began to serve with.
     fn note_births(&mut self, env: &EnvId, generation: u32, world: &World) -> Result<(), String> {
+        let owner = Owner::Env(env.clone());
         for (id, thing) in &world.things {
-            let data = matches!(id.kind, Kind::Database | Kind::Bucket);
-            if !data || id.owner != Owner::Env(env.clone()) || id.generation != generation {
+            if !matches!(id.kind, Kind::Database | Kind::Bucket) || id.generation != generation || id.owner != owner {
                 continue;
             }
             let first = *self.births.entry(id.clone()).or_insert(thing.born);

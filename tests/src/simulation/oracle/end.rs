@@ -1,7 +1,7 @@
 //! Judges the end: faults off, time has run on. What exists must be what open refs, approvals and commands say.
 
 use planner::identity::{EnvId, Trust};
-use planner::resource::{Kind, Owner, Phase, ResourceId, Run};
+use planner::resource::{Kind, Owner, Phase, Reason, ResourceId, Run};
 use planner::tables::{Door, Route, Tables};
 use planner::view::{CommitView, State, View};
 
@@ -75,7 +75,17 @@ impl Oracle {
         if serves {
             self.judge_alive(commit, world)?;
         }
-        Ok(())
+        let running = world.things.iter().find(|(id, thing)| {
+            id.owner == Owner::Env(commit.env.clone())
+                && id.kind == Kind::Container
+                && thing.observed.run != Run::Stopped
+        });
+        match running {
+            Some((id, _)) if commit.state == State::Failed && !self.was_ready(world, &commit.env) => {
+                Err(format!("{what} failed for good, and {id} runs"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn judge_alive(&self, commit: &CommitView, world: &World) -> Result<(), String> {
@@ -83,6 +93,17 @@ impl Oracle {
         let web = mine.clone().find(|(id, _)| id.kind == Kind::Container && id.name == "web");
         let run = web.map(|(_, thing)| thing.observed.run);
         let what = commit.sha.short();
+        if let Some((id, _)) = mine.clone().find(|(id, _)| id.kind == Kind::Job && id.generation == commit.generation) {
+            return Err(format!("{id} is left, and its generation is ready"));
+        }
+        let data = |id: &ResourceId| {
+            let data = matches!(id.kind, Kind::Database | Kind::Bucket);
+            data && id.owner == Owner::Env(commit.env.clone()) && id.generation == commit.generation
+        };
+        let lost = world.completed.iter().find(|(id, _)| data(id) && !world.things.contains_key(id));
+        if let Some((id, _)) = lost {
+            return Err(format!("{what} serves without its {}", id.kind.as_str()));
+        }
         match commit.state {
             State::Ready if run != Some(Run::Running) => {
                 Err(format!("{what} is ready, and its web process is {run:?}"))
@@ -116,13 +137,14 @@ impl Oracle {
             if !said.asked || !heads || world.fates.get(&(project.clone(), *sha)) != Some(&Fate::Good) {
                 continue;
             }
-            let trust = [Trust::Trusted, Trust::Approved]
-                .into_iter()
-                .find(|trust| self.said.may_run(project, sha, *trust, &self.policy));
-            let Some(trust) = trust else { continue };
-            let env = self.key.env(project, sha, trust);
-            let doomed = self.excuses.keys().any(|(one, _)| *one == env);
-            let shown = commits(view).find(|commit| commit.env == env);
+            let trusts = [Trust::Trusted, Trust::Approved];
+            if !trusts.iter().any(|trust| self.said.may_run(project, sha, *trust, &self.policy)) {
+                continue;
+            }
+            let envs = trusts.map(|trust| self.key.env(project, sha, trust));
+            let lasts = |reason: &Reason| *reason != Reason::Trust;
+            let doomed = self.excuses.keys().any(|(one, reason)| envs.contains(one) && lasts(reason));
+            let shown = commits(view).find(|commit| envs.contains(&commit.env));
             let fine = shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued);
             if !fine && !doomed {
                 return Err(format!(
@@ -137,6 +159,10 @@ impl Oracle {
 
     /// After a knock and some time the door is open.
     pub fn judge_woken(&self, env: &EnvId, tables: &Tables) -> Result<(), String> {
+        if self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded)) {
+            // At a full quota a newer commit may take its place at any time.
+            return Ok(());
+        }
         let route = tables.routes.values().find_map(|route| match route {
             Route::Env(route) if route.env == *env => Some(route),
             _ => None,

@@ -17,6 +17,7 @@ use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
 use planner::policy::Policy;
 use planner::resource::{Action, Owner, Reason, ResourceId};
 use planner::tables::Upstream;
+use planner::view::State;
 
 pub use end::commits;
 pub use said::Said;
@@ -61,6 +62,12 @@ pub struct Oracle {
     lost: Option<Time>,
     /// Somebody asked for orphans to be removed.
     gc: bool,
+    /// Commits with a release command.
+    pub releases: BTreeSet<(ProjectName, Sha)>,
+    /// Environments that lived in the last view.
+    living: BTreeSet<EnvId>,
+    /// Held environments that a person let go.
+    released: BTreeSet<EnvId>,
     /// Environments whose data somebody outside took, by generation.
     pub robbed: BTreeSet<(EnvId, u32)>,
 }
@@ -83,6 +90,9 @@ impl Oracle {
             jobs: BTreeSet::new(),
             lost: None,
             gc: false,
+            releases: BTreeSet::new(),
+            living: BTreeSet::new(),
+            released: BTreeSet::new(),
             robbed: BTreeSet::new(),
         }
     }
@@ -96,10 +106,18 @@ impl Oracle {
 
     /// The events that the core is about to get.
     pub fn hear(&mut self, now: Time, events: &[Event], world: &World) {
+        // Past its deadline a call counts as lost: it may still land, and nobody waits for it.
+        let over: Vec<CallId> =
+            self.flights.iter().filter(|(_, flight)| !self.is_within(now, flight)).map(|(call, _)| *call).collect();
+        over.iter().for_each(|call| drop(self.flights.remove(call)));
         self.excuse_all(now, world);
         for event in events {
-            self.said.hear(now, event);
-            self.told.hear(now, event, &self.flights.iter().map(|(call, f)| (*call, f.action.clone())).collect());
+            self.said.hear(now, event, &self.policy);
+            let about = match event {
+                Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
+                _ => None,
+            };
+            self.told.hear(now, event, about);
             match event {
                 Event::Returned { call, .. } => drop(self.flights.remove(call)),
                 Event::Listed { seen: Ok(seen), .. } => {
@@ -131,10 +149,13 @@ impl Oracle {
             }
         }
         self.excuse_all(now, world);
+        let held_before = self.held.clone();
         if let Some((tables, view)) = &step.publish {
+            self.judge_guard(view)?;
             self.note_held(view);
-            self.judge_doors(now, tables, view, world)?;
+            self.judge_doors(now, tables, world)?;
         }
+        self.judge_held(step, &held_before)?;
         for (call, action) in &step.start {
             self.judge_action(now, *call, action, world)?;
             self.flights.insert(*call, Flight { action: action.clone(), since: now });
@@ -151,10 +172,14 @@ impl Oracle {
     fn granted(&mut self, command: &Command) {
         let Some((project, sha)) = command.commit() else {
             self.gc = true;
+            if matches!(command, Command::Gc { confirm: true }) {
+                self.released.extend(self.held.iter().cloned());
+            }
             return;
         };
         let reason = match command {
-            Command::Remove { .. } => Reason::Person,
+            // What a person resets is of no use any more, ready or not.
+            Command::Remove { .. } | Command::Reset { .. } | Command::Rebuild { .. } => Reason::Person,
             Command::Revoke { .. } => Reason::Revoked,
             _ => return,
         };
@@ -172,6 +197,67 @@ impl Oracle {
         self.held = held.map(|commit| commit.env.clone()).collect();
     }
 
+    /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
+    fn judge_guard(&mut self, view: &planner::view::View) -> Result<(), String> {
+        let mut living = BTreeSet::new();
+        let mut going = BTreeSet::new();
+        for commit in commits(view) {
+            match commit.state {
+                State::Unstaged | State::Blocked | State::Superseded => {}
+                State::Removing | State::Removed | State::Expired => drop(going.insert(commit.env.clone())),
+                State::Queued if commit.generation == 0 => {}
+                _ => drop(living.insert(commit.env.clone())),
+            }
+        }
+        let person = |env: &EnvId| {
+            let named = [Reason::Person, Reason::Revoked, Reason::Superseded, Reason::Trust];
+            named.iter().any(|reason| self.excuses.contains_key(&(env.clone(), *reason))) || self.released.contains(env)
+        };
+        let gone = self.living.iter().filter(|env| going.contains(*env) && !person(env)).count();
+        if gone > 3 && gone * 2 > self.living.len() {
+            return Err(format!("{gone} of {} environments go in one pass", self.living.len()));
+        }
+        self.living = living;
+        Ok(())
+    }
+
+    /// What the guard holds back stays, until a person lets it go or its reason is gone.
+    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>) -> Result<(), String> {
+        for (_, action) in &step.start {
+            let Action::Remove(id, Reason::Closed | Reason::Expired | Reason::Vanished) = action else { continue };
+            let Owner::Env(env) = &id.owner else { continue };
+            if held.contains(env) && !self.released.contains(env) {
+                return Err(format!("{id} goes though the guard holds it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was shown of facts before a death is shown after it.
+    pub fn judge_memory(&self, shown: &planner::view::View, restored: &planner::view::View) -> Result<(), String> {
+        let after: BTreeMap<(&EnvId, Sha), _> =
+            commits(restored).map(|commit| ((&commit.env, commit.sha), commit)).collect();
+        let open = shown.projects.iter().flat_map(|project| &project.refs).filter(|one| one.open);
+        for commit in open.flat_map(|one| &one.commits) {
+            let what = commit.sha.short();
+            let Some(after) = after.get(&(&commit.env, commit.sha)) else {
+                return Err(format!("{what} is shown, and not by the rows that were written"));
+            };
+            let facts = |one: &planner::view::CommitView| (one.generation, one.pinned, one.held, one.trust);
+            if facts(commit) != facts(after) {
+                let (before, after) = (facts(commit), facts(after));
+                return Err(format!(
+                    "{what} is {before:?} (generation, pinned, held, trust), and {after:?} by its rows"
+                ));
+            }
+            let visits = (commit.visited.unwrap_or_default(), after.visited.unwrap_or_default());
+            if visits.0.since(visits.1).as_secs() > 61 {
+                return Err(format!("{what} was visited, and its rows do not know"));
+            }
+        }
+        Ok(())
+    }
+
     /// Sidestage died. What is published, told and under way is forgotten.
     pub fn crash(&mut self, store_lost: Option<Time>) {
         self.said.crash();
@@ -179,8 +265,11 @@ impl Oracle {
         self.flights.clear();
         self.open.clear();
         self.jobs.clear();
+        self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            // Generations count from what is seen again.
+            self.births.clear();
             self.said = Said::default();
         }
     }

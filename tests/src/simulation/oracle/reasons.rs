@@ -47,10 +47,7 @@ impl Oracle {
 
     /// The truth: its web process has answered in some generation.
     pub(super) fn was_ready(&self, world: &World, env: &EnvId) -> bool {
-        world
-            .lives
-            .values()
-            .any(|life| life.healthy_once && life.id.name == "web" && life.id.owner == Owner::Env(env.clone()))
+        world.answered.contains_key(env)
     }
 
     fn has_expired(&self, now: Time, env: &EnvId, project: &ProjectName, sha: &Sha) -> bool {
@@ -77,9 +74,7 @@ impl Oracle {
                 said.list.iter().rev().take(back).any(|newer| {
                     let ids = [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(project, newer, trust));
                     let ready = ids.iter().any(|id| self.was_ready(world, id));
-                    let runs = [Trust::Approved, Trust::Trusted]
-                        .into_iter()
-                        .any(|trust| self.said.may_run(project, newer, trust, &self.policy));
+                    let runs = self.said.is_runnable(project, newer, &self.policy);
                     ready || (!was_ready && runs)
                 })
             })
@@ -113,23 +108,14 @@ impl Oracle {
 
     /// Replaced: a later generation of the environment has been ready, or the later one is of no use to anybody as this one is.
     fn is_replaced(&self, world: &World, env: &EnvId, id: &ResourceId) -> bool {
-        let later_ready = world.lives.values().any(|life| {
-            life.healthy_once
-                && life.id.name == "web"
-                && life.id.owner == Owner::Env(env.clone())
-                && life.id.generation > id.generation
-        });
+        let later_ready =
+            world.answered.get(env).is_some_and(|all| all.last().is_some_and(|last| *last > id.generation));
         let this_ready = self.generation_was_ready(world, env, id.generation);
         later_ready || (!this_ready && self.highest.get(env).is_some_and(|highest| *highest >= id.generation))
     }
 
     pub(super) fn generation_was_ready(&self, world: &World, env: &EnvId, generation: u32) -> bool {
-        world.lives.values().any(|life| {
-            life.healthy_once
-                && life.id.name == "web"
-                && life.id.owner == Owner::Env(env.clone())
-                && life.id.generation == generation
-        })
+        world.answered.get(env).is_some_and(|all| all.contains(&generation))
     }
 
     fn may_go_cold(&self, id: &ResourceId) -> bool {
@@ -149,6 +135,12 @@ impl Oracle {
     /// Nobody speaks for it any more: not wanted, or lost with the store; after a day, or when a person said so.
     fn is_orphan(&self, now: Time, env: &EnvId, id: &ResourceId) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
+        let heads = self.said.places(project, sha).any(|(_, said, back)| back == 0 && !said.foreign);
+        let removed = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.removed);
+        if *trust == Trust::Trusted && heads && !removed {
+            // What a project's own ref points to is taken up again, whatever was forgotten.
+            return false;
+        }
         let lost = self.lost.is_some_and(|lost| now > lost);
         let highest = self.highest.get(env).copied().unwrap_or(0);
         lost || !self.said.may_run(project, sha, *trust, &self.policy)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use planner::command::Command;
 use planner::event::{Event, RequestId};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Time, Trust};
-use planner::policy::Policy;
+use planner::policy::{Policy, StageMode};
 
 /// An approval must be used within this time.
 pub const APPROVAL: Duration = Duration::from_secs(7 * 86_400);
@@ -35,6 +35,10 @@ pub struct CommitSaid {
     pub slept: bool,
     /// Somebody asked for it by name, and nobody removed it since.
     pub asked: bool,
+    /// A person removed it, and nobody asked or pushed since.
+    pub removed: bool,
+    /// Pushed while the project stages by itself.
+    pub automatic: bool,
     /// Extended by this much in all.
     pub extended: Duration,
 }
@@ -60,10 +64,11 @@ pub struct Said {
 
 impl Said {
     /// Takes an event in. Commands count once they are answered.
-    pub fn hear(&mut self, now: Time, event: &Event) {
+    pub fn hear(&mut self, now: Time, event: &Event, policy: &Policy) {
         match event {
             Event::Refs { project, heads } => {
-                self.seen.insert(project.clone());
+                let automatic = policy.projects.get(project).is_some_and(|one| one.stage == StageMode::Automatic);
+                let later = !self.seen.insert(project.clone());
                 self.listed.insert(project.clone());
                 for ((owner, name), said) in &mut self.refs {
                     if owner == project && said.open && !heads.iter().any(|head| head.name == *name) {
@@ -73,9 +78,13 @@ impl Said {
                 }
                 for head in heads {
                     let said = self.refs.entry((project.clone(), head.name.clone())).or_default();
+                    let reopened = !said.open;
                     said.open = true;
                     said.foreign = head.foreign;
-                    if said.list.last() != Some(&head.sha) {
+                    if reopened || said.list.last() != Some(&head.sha) {
+                        let commit = self.commits.entry((project.clone(), head.sha)).or_default();
+                        commit.removed = false;
+                        commit.automatic |= automatic && later && !head.foreign;
                         said.list.retain(|sha| *sha != head.sha);
                         said.list.push(head.sha);
                     }
@@ -120,9 +129,14 @@ impl Said {
             Command::Remove { .. } => {
                 said.asked = false;
                 said.pinned = false;
+                said.removed = true;
+                said.automatic = false;
             }
             Command::Sleep { .. } => said.slept = true,
             Command::Wake { .. } | Command::Gc { .. } => {}
+        }
+        if said.asked {
+            said.removed = false;
         }
         if matches!(command, Command::Stage { .. } | Command::Wake { .. } | Command::Approve { .. }) {
             said.slept = false;
@@ -159,6 +173,13 @@ impl Said {
                     && self.places(project, sha).next().is_some()
             }
         }
+    }
+
+    /// Whether it may run at some trust, and somebody or its push asks for that.
+    pub fn is_runnable(&self, project: &ProjectName, sha: &Sha, policy: &Policy) -> bool {
+        let said = self.commits.get(&(project.clone(), *sha));
+        let wanted = said.is_some_and(|said| (said.asked || said.automatic) && !said.removed);
+        wanted && [Trust::Approved, Trust::Trusted].iter().any(|trust| self.may_run(project, sha, *trust, policy))
     }
 
     /// After a crash the last minute of visits may be lost.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::event::{Began, CallId, Event};
+use planner::event::{Began, Event};
 use planner::identity::Time;
 use planner::resource::{Action, Backend, Kind, Observed, Phase, ResourceId};
 
@@ -18,8 +18,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// Takes in what a listing or a return says.
-    pub fn hear(&mut self, now: Time, event: &Event, flights: &BTreeMap<CallId, Action>) {
+    /// Takes in what a listing says, or the return of the call that was about this action.
+    pub fn hear(&mut self, now: Time, event: &Event, about: Option<&Action>) {
         match event {
             Event::Listed { backend, began, seen: Ok(seen) } => {
                 if self.listed.get(backend).is_some_and(|(last, _)| last >= began) {
@@ -32,7 +32,7 @@ impl Told {
             Event::Listed { backend, .. } => {
                 self.known.insert(*backend, false);
             }
-            Event::Returned { call, result } => match (flights.get(call), result) {
+            Event::Returned { result, .. } => match (about, result) {
                 (Some(Action::Ensure(resource)), Ok(Some(observed))) => {
                     self.returned.insert(resource.id.clone(), (now, observed.clone()));
                 }
