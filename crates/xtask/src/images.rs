@@ -2,14 +2,13 @@
 //! absent. They are a cache that stays; `cargo xtask clean` removes those that were made here.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::engine::docker;
-use crate::run::{as_root, output, succeeds, to_end, workspace};
+use crate::run::{as_root, output, quietly, succeeds, to_end, workspace};
 
 const PYTHON: &str = "python:3.11-slim-bookworm";
 const REDIS: &str = "redis:7";
@@ -131,13 +130,10 @@ EXPOSE 6379
 CMD [\"redis-server\", \"--protected-mode\", \"no\", \"--save\", \"\", \"--appendonly\", \"no\"]
 "
     );
+    let folder = workspace().join("target/xtask/redis");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("Dockerfile"), dockerfile)?;
     let mut build = docker();
     build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--force-rm", "--tag", REDIS]);
-    build.args(["--label", &format!("{LABEL}={MARK}"), "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut build = build.spawn().context("docker cannot be started")?;
-    build.stdin.take().context("docker build takes no input")?.write_all(dockerfile.as_bytes())?;
-    if !build.wait()?.success() {
-        bail!("building {REDIS} failed, see above");
-    }
-    Ok(())
+    quietly(build.args(["--label", &format!("{LABEL}={MARK}")]).arg(folder), "docker-build.log")
 }
