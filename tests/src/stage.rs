@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use console::Ask;
-use planner::command::{Actor, Command, Role};
 use planner::identity::Sha;
 use planner::view::{CommitView, State, View};
 use sidestage::config::Config;
@@ -97,14 +96,6 @@ impl Stage {
             assert!(begun.elapsed() < PATIENCE, "not in time: {what}\n{:#?}", self.view());
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
         }
-    }
-
-    /// Asks for something as an administrator.
-    pub(crate) async fn command(&self, command: Command) -> Result<String, String> {
-        let (reply, answer) = oneshot::channel();
-        let actor = Actor { name: "test".to_owned(), role: Role::Admin };
-        self.instance().doors().ask.send(Ask::Command(actor, command, reply)).await.unwrap();
-        answer.await.unwrap()
     }
 
     pub(crate) async fn get(&self, url: &str) -> Answer {
