@@ -179,7 +179,7 @@ macro_rules! cases {
     )*};
 }
 
-// Each is `case_<name>` of client.py.
+// Each is `case_<name>` of a file in `objects/`.
 cases! {
     objects
     ranges_and_conditions
