@@ -72,7 +72,7 @@ async fn who_exits_at_once_is_told_with_its_last_words() {
     (spec.port, spec.health) = (Some(8080), Health::Port);
     let web = engine.container("web", spec);
     let failure = engine.failure(&web).await;
-    assert!(matches!(failure, Failure::Transient { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::Permanent { .. }), "its own fault: {failure:?}");
     let text = failure.to_string();
     assert!(text.starts_with("web exited with code 3; it said last: "), "{text}");
     assert!(text.contains("no such table"), "{text}");

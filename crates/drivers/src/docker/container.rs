@@ -239,7 +239,9 @@ impl Docker {
         };
         let ended = self.how_it_ended(&found.seen).await;
         let said = self.last_words(&found.id).await;
-        Failure::transient(format!("{}{said}", ended.text(&id.name, container.memory)))
+        let text = format!("{}{said}", ended.text(&id.name, container.memory));
+        // Killed from outside is no fault of its own; whether any other is believed the first time, the planner decides.
+        if ended.lost { Failure::transient(text) } else { Failure::permanent(text) }
     }
 
     async fn late(&self, id: &ResourceId, container: &Container, why: &str) -> Failure {
@@ -254,7 +256,7 @@ impl Docker {
             }
             text.push_str(&self.last_words(&found.id).await);
         }
-        Failure::transient(text)
+        Failure::permanent(text)
     }
 
     /// Lowers a container: pause, or stop with its time to obey.
