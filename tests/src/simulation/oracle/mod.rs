@@ -52,6 +52,8 @@ pub struct Oracle {
     highest: BTreeMap<EnvId, u32>,
     /// Open doors of the last tables.
     open: BTreeMap<EnvId, Upstream>,
+    /// Generations whose door has been open.
+    served: BTreeSet<(EnvId, u32)>,
     /// Births of data when their generation first served.
     births: BTreeMap<ResourceId, u64>,
     /// Environments that the last view calls held.
@@ -85,6 +87,7 @@ impl Oracle {
             excuses: BTreeMap::new(),
             highest: BTreeMap::new(),
             open: BTreeMap::new(),
+            served: BTreeSet::new(),
             births: BTreeMap::new(),
             held: BTreeSet::new(),
             jobs: BTreeSet::new(),
@@ -194,6 +197,10 @@ impl Oracle {
         let refs = view.projects.iter().flat_map(|project| &project.refs);
         let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
         self.held = held.map(|commit| commit.env.clone()).collect();
+        for commit in commits(view).filter(|commit| commit.generation > 0) {
+            let highest = self.highest.entry(commit.env.clone()).or_default();
+            *highest = (*highest).max(commit.generation);
+        }
     }
 
     /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
