@@ -203,20 +203,22 @@ impl Asking<'_> {
 
     fn approve(mut self, actor: &Actor) -> Result<String, String> {
         self.may_stage()?;
-        let Origin { project, sha, trust } = self.subject.of.clone();
-        if trust == Trust::Trusted || !self.subject.foreign {
+        let Origin { project, sha, .. } = self.subject.of.clone();
+        if !self.subject.foreign {
             self.want(None);
             return Ok("the project's own code needs no approval; staging".to_owned());
         }
         if !self.policy.projects.get(&project).is_some_and(|project| project.forks) {
             return Err(format!("`forks` of {project} is \"never\" in the configuration"));
         }
+        let sequence = self.facts.next_sequence();
         let refs = self.facts.refs.values().filter(|row| {
             row.project == project && row.is_open() && row.commits.iter().any(|listed| listed.sha == sha)
         });
         let approval = Approval {
             project: project.clone(),
             sha,
+            sequence,
             refs: refs.map(|row| row.name.clone()).collect(),
             by: actor.name.clone(),
             role: actor.role,

@@ -17,8 +17,10 @@ pub struct Want<'a> {
     pub part: &'a Resource,
     /// The most that it may run. Only Running is enforced upwards.
     pub run: Run,
-    /// Its generation has been ready: containers wait for network, image and data only, so that waking goes side by side.
+    /// Its generation has been ready.
     pub ready: bool,
+    /// Its release is over: containers wait for network, image and data only, so that waking goes side by side.
+    pub released: bool,
     /// Its generation's data was complete once, and is never made again.
     pub filled: bool,
     /// Who comes first when slots are short.
@@ -29,7 +31,7 @@ impl Want<'_> {
     /// Whether this need is to be waited for.
     #[must_use]
     pub fn waits_for(&self, need: &ResourceId) -> bool {
-        !self.ready || !matches!(need.kind, Kind::Container | Kind::Job)
+        !self.released || !matches!(need.kind, Kind::Container | Kind::Job)
     }
 
     /// The resource as it is ensured now.
@@ -53,6 +55,8 @@ pub enum Fate {
         begun: u32,
         /// The last one of an earlier life, and why it went.
         past: Option<(u32, Reason)>,
+        /// Why generations in between are of no use.
+        cause: Option<Reason>,
     },
 }
 
@@ -85,7 +89,9 @@ pub fn desired<'a>(
             desired.fates.insert(id, Fate::Gone(gone.reason));
         } else if let Some(begun) = row.begun.as_ref().filter(|_| blueprints.are_drawn(id, row)) {
             let past = row.past.map(|past| (past.generation, past.reason));
-            desired.fates.insert(id, Fate::Live { serving: row.serving(), begun: begun.generation, past });
+            desired
+                .fates
+                .insert(id, Fate::Live { serving: row.serving(), begun: begun.generation, past, cause: begun.cause });
             desired.want_env(id, row, blueprints, ledger);
         }
     }
@@ -109,7 +115,10 @@ impl<'a> Desired<'a> {
                 let process = matches!(part.id.kind, Kind::Container | Kind::Job);
                 // A generation that failed for good keeps data, image and logs; its containers stop, so that it holds no memory.
                 let run = if failed && process { Run::Stopped } else { Run::Running };
-                self.put(Want { part, run, ready: false, filled: begun.filled, rank: begun.asked });
+                let (filled, released) = (begun.filled, begun.released);
+                if !released || part.id.kind != Kind::Job {
+                    self.put(Want { part, run, ready: false, released, filled, rank: begun.asked });
+                }
             }
         }
     }
@@ -129,7 +138,7 @@ impl<'a> Desired<'a> {
             };
             let run = if part.id.kind == Kind::Container { run } else { Run::Running };
             if wanted {
-                self.put(Want { part, run, ready: true, filled: true, rank: visited });
+                self.put(Want { part, run, ready: true, released: true, filled: true, rank: visited });
             }
         }
     }
@@ -161,7 +170,7 @@ impl<'a> Desired<'a> {
                 _ => None,
             },
             // Never ready, and another one comes up instead.
-            Fate::Live { begun, .. } if id.generation < *begun => Some(Reason::Replaced),
+            Fate::Live { begun, cause, .. } if id.generation < *begun => Some(cause.unwrap_or(Reason::Replaced)),
             Fate::Live { .. } => matches!(id.kind, Kind::Container | Kind::Job).then_some(Reason::Unwanted),
         }
     }

@@ -48,9 +48,15 @@ fn seen_again(facts: &mut Facts, mut row: RefRow, head: Head, automatic: bool, n
     let reopened = !row.is_open();
     (row.closed, row.foreign, row.title) = (None, head.foreign, head.title);
     if reopened {
-        // All but the head is forgotten, except what runs on still.
+        // All but the head is forgotten, except what the guard has kept: its reason is gone.
         let last = row.head().map(|head| head.sha);
-        row.commits.retain(|listed| Some(listed.sha) == last || lives(facts, &row.project, &listed.sha));
+        let trust = if row.foreign { Trust::Approved } else { Trust::Trusted };
+        let kept = |sha: &Sha| {
+            let rows = envs(facts, &row.project, sha);
+            rows.iter().any(|env| env.of.trust == trust && env.is_live() && env.held.is_some())
+        };
+        let kept: Vec<Sha> = row.commits.iter().map(|listed| listed.sha).filter(kept).collect();
+        row.commits.retain(|listed| Some(listed.sha) == last || kept.contains(&listed.sha));
         row.commits.iter_mut().for_each(|listed| listed.automatic = false);
     }
     if reopened || row.head().is_none_or(|listed| listed.sha != head.sha) {

@@ -46,7 +46,11 @@ impl<'a> Report<'_, 'a> {
     /// What happens to a request: only a generation that has been ready serves, and only while it is wanted running.
     fn door(&self, status: &Status<'a>) -> Door {
         let Some(row) = status.row.filter(|row| row.is_live()) else { return Door::Shut };
-        let Some(generation) = row.serving() else { return Door::Shut };
+        let Some(generation) = row.serving() else {
+            // After a loss of the store visitors of what still runs wait until it was asked whether it answers.
+            let found = row.begun.as_ref().is_some_and(|begun| begun.released);
+            return if found && status.state == State::Starting { Door::Wake } else { Door::Shut };
+        };
         match status.state {
             State::Dozing | State::Asleep | State::Waking => return Door::Wake,
             State::Ready | State::Failed => {}

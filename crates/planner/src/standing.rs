@@ -144,7 +144,9 @@ impl<'a> Standing<'a> {
             mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic
         });
         let asked = row.and_then(|row| row.asked).map(|asked| asked.sequence);
-        let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).max()?;
+        let approval = self.facts.approvals.get(&(commit.project.clone(), commit.sha));
+        let approved = approval.filter(|_| trust == Trust::Approved).map(|approval| approval.sequence);
+        let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).chain(approved).max()?;
         let after = row.and_then(|row| row.gone).filter(|gone| gone.reason != Reason::Trust);
         after.is_none_or(|gone| last > gone.sequence).then_some(last)
     }
@@ -202,7 +204,8 @@ impl<'a> Standing<'a> {
             ready += usize::from(serves);
             if wants && trust == Trust::Trusted && !serves && self.holds(commit, Trust::Approved) {
                 // A rise in trust is another environment; the old one serves until the new one is ready.
-                wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| self.is_live(commit, Trust::Approved)));
+                let before = self.row(commit, Trust::Approved).is_some_and(|row| row.serving().is_some());
+                wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| before));
             }
         }
     }

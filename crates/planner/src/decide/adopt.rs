@@ -38,11 +38,7 @@ impl Eyes<'_> {
     fn catch_up(&self, id: &crate::identity::EnvId, row: &EnvRow, draft: &mut Draft) {
         let Some(begun) = row.begun.as_ref().filter(|begun| begun.generation < self.highest_seen(id)) else { return };
         match self.found(id, row, begun.asked) {
-            Some((begun, ready)) => {
-                let row = draft.edit(id, row);
-                row.begun = Some(begun);
-                row.ready = ready.or(row.ready.take());
-            }
+            Some(begun) => draft.edit(id, row).begun = Some(begun),
             None => self.begin_again(id, row, draft.edit(id, row)),
         }
     }

@@ -3,9 +3,9 @@
 use super::admit::{Candidate, Place};
 use super::{Draft, Eyes};
 use crate::blueprint::{Blueprint, blueprint};
-use crate::facts::{Begun, EnvRow, Fact, Ready};
+use crate::facts::{Begun, EnvRow, Fact};
 use crate::identity::{EnvId, Time, Trust};
-use crate::resource::{Kind, Phase, ResourceId};
+use crate::resource::{Kind, Phase, Reason, ResourceId};
 use crate::spec::Origin;
 
 /// The baseline version of now: empty, until operators fill baselines.
@@ -45,7 +45,7 @@ impl Eyes<'_> {
             listed.max_by_key(|listed| listed.sequence).map(|listed| listed.at)
         });
         let asked = asked.unwrap_or(self.now());
-        let (begun, ready) = self.first_generation(candidate.id, before, asked);
+        let begun = self.first_generation(candidate.id, before, asked);
         let approved = candidate.trust == Trust::Approved;
         let approval = self.facts().approvals.get(&(before.of.project.clone(), before.of.sha)).filter(|_| approved);
         let used = approval.map(|approval| {
@@ -54,7 +54,7 @@ impl Eyes<'_> {
             Fact::Approval(Box::new(approval))
         });
         let row = draft.edit(candidate.id, before);
-        (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), ready, row.gone, None, None);
+        (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), None, row.gone, None, None);
         if place == Place::Own {
             row.admitted = row.admitted.or(Some(self.now()));
         }
@@ -68,8 +68,16 @@ impl Eyes<'_> {
         let same = before.begun.as_ref().map_or(0, |begun| begun.rebuilt);
         let rebuilt = if again.is_some_and(|again| again.rebuild) { generation } else { same };
         let asked = again.map_or(self.now(), |again| again.at);
-        row.begun =
-            Some(Begun { generation, at: self.now(), asked, baseline: BASELINE.to_owned(), rebuilt, filled: false });
+        row.begun = Some(Begun {
+            generation,
+            at: self.now(),
+            asked,
+            baseline: BASELINE.to_owned(),
+            rebuilt,
+            filled: false,
+            released: false,
+            cause: Some(if again.is_some() { Reason::Person } else { Reason::Vanished }),
+        });
         (row.again, row.held, row.let_go) = (None, None, false);
     }
 
@@ -84,7 +92,7 @@ impl Eyes<'_> {
     }
 
     /// The first generation since it was unwanted or unknown: the next one, or one that a lost store left whole.
-    fn first_generation(&self, id: &EnvId, row: &EnvRow, asked: Time) -> (Begun, Option<Ready>) {
+    fn first_generation(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Begun {
         let never = row.gone.is_none() && row.begun.is_none();
         if let Some(found) = self.found(id, row, asked).filter(|_| never) {
             return found;
@@ -93,18 +101,28 @@ impl Eyes<'_> {
         // `rebuild` of what is not there begins with a new image too.
         let rebuilt = if row.again.is_some_and(|again| again.rebuild) { generation } else { 0 };
         let baseline = BASELINE.to_owned();
-        (Begun { generation, at: self.now(), asked, baseline, rebuilt, filled: false }, None)
+        let (filled, released) = (false, false);
+        Begun { generation, at: self.now(), asked, baseline, rebuilt, filled, released, cause: None }
     }
 
-    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. It counts as
-    /// ready if its containers are there too.
-    pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<(Begun, Option<Ready>)> {
+    /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. Whether it
+    /// ever served nobody knows, so it is ready once its containers have answered; they start side by side, and visitors wait.
+    pub(super) fn found(&self, id: &EnvId, row: &EnvRow, asked: Time) -> Option<Begun> {
         let generation = self.highest_seen(id);
         let source = self.buildable(&row.of).ok().filter(|_| generation > 0)?;
         let address = self.standing.address(&row.of);
         let baseline = self.seen_of(id).find_map(|(_, observed)| observed.outputs.baseline.clone());
         let baseline = baseline.unwrap_or_else(|| BASELINE.to_owned());
-        let mut begun = Begun { generation, at: self.now(), asked, baseline, rebuilt: 0, filled: true };
+        let mut begun = Begun {
+            generation,
+            at: self.now(),
+            asked,
+            baseline,
+            rebuilt: 0,
+            filled: true,
+            released: false,
+            cause: None,
+        };
         let draw = |begun: &Begun| blueprint(self.facts(), self.policy(), &row.of, begun, source, &address).ok();
         // Which image it was begun with is not written anywhere; the fingerprints of its containers tell.
         let fits = |rebuilt: &u32| {
@@ -118,8 +136,10 @@ impl Eyes<'_> {
         if leaving || !drawn.data().all(|part| self.is_whole(&part.id)) {
             return None;
         }
-        let ready = self.has_all_containers(&drawn).then(|| Ready { begun: begun.clone(), at: self.now(), took: None });
-        Some((begun, ready))
+        // A release that is still there was not over when the store was lost.
+        let job = drawn.of(Kind::Job).any(|part| self.inventory.seen.contains_key(&part.id));
+        begun.released = !job && self.has_all_containers(&drawn);
+        Some(begun)
     }
 
     fn has_same(&self, part: &crate::resource::Resource) -> bool {
@@ -127,6 +147,6 @@ impl Eyes<'_> {
     }
 
     fn has_all_containers(&self, drawn: &Blueprint) -> bool {
-        drawn.web().is_some() && drawn.of(Kind::Container).all(|part| self.is_whole(&part.id) && self.has_same(part))
+        drawn.web().is_some() && drawn.of(Kind::Container).all(|part| self.has_same(part))
     }
 }

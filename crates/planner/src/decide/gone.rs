@@ -61,8 +61,9 @@ pub(super) fn go(eyes: &Eyes<'_>, row: &mut EnvRow, reason: Reason) {
     let generation = row.begun.as_ref().map_or(0, |begun| begun.generation);
     let generation = generation.max(row.gone.map_or(0, |gone| gone.generation));
     row.gone = Some(Gone { reason, sequence, generation, at: eyes.now() });
-    // Gone for another trust's sake it may come back by itself; else somebody has to ask again.
-    row.asked = row.asked.filter(|asked| reason == Reason::Trust || asked.sequence > sequence);
+    // Gone for a higher trust's sake it may come back by itself; else somebody has to ask again.
+    let outranked = reason == Reason::Trust && row.of.trust == Trust::Approved;
+    row.asked = row.asked.filter(|asked| outranked || asked.sequence > sequence);
     (row.ready, row.held, row.again, row.sent, row.admitted) = (None, None, None, None, None);
     (row.visited, row.stored, row.slept, row.extended) = (None, None, None, None);
     (row.pinned, row.let_go) = (false, false);
@@ -86,8 +87,9 @@ impl<'a> Eyes<'a> {
         }
         let trust = self.standing.trust(commit);
         if row.of.trust != trust {
-            // A higher trust takes over once it serves; a fall closes at once.
-            let rises = trust == Trust::Trusted && self.standing.holds(commit, row.of.trust);
+            // A higher trust takes over from what serves once it serves itself; a fall closes at once.
+            let serves = row.serving().is_some();
+            let rises = serves && trust == Trust::Trusted && self.standing.holds(commit, row.of.trust);
             let served = self.standing.row(commit, trust).is_some_and(|row| row.serving().is_some());
             if !rises || served {
                 return Some(Reason::Trust);

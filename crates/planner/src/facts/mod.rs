@@ -138,6 +138,7 @@ impl Facts {
             }
             Table::Approvals => {
                 let of: Approval = parse(row, value)?;
+                self.saw(of.sequence);
                 self.approvals.insert((of.project.clone(), of.sha), of);
             }
             Table::Condemned => {

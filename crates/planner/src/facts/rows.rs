@@ -198,6 +198,10 @@ pub struct Begun {
     pub rebuilt: u32,
     /// All its data was seen complete: it is never made again.
     pub filled: bool,
+    /// It was found with containers after the store was lost: its release is over.
+    pub released: bool,
+    /// Why the generation before it is of no use any more, if it never was ready.
+    pub cause: Option<Reason>,
 }
 
 /// A generation that became ready.
@@ -249,6 +253,8 @@ pub struct Approval {
     pub project: ProjectName,
     /// The commit.
     pub sha: Sha,
+    /// Its place in the order of events: approving is asking for it, too.
+    pub sequence: u64,
     /// The pull requests that pointed to it then.
     pub refs: Vec<Ref>,
     /// Who.

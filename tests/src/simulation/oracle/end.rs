@@ -163,6 +163,10 @@ impl Oracle {
 
     /// After a knock and some time the door is open.
     pub fn judge_woken(&self, env: &EnvId, tables: &Tables) -> Result<(), String> {
+        if self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded)) {
+            // At a full quota a newer commit may take its place at any time.
+            return Ok(());
+        }
         let route = tables.routes.values().find_map(|route| match route {
             Route::Env(route) if route.env == *env => Some(route),
             _ => None,

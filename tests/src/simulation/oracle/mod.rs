@@ -181,7 +181,8 @@ impl Oracle {
             return;
         };
         let reason = match command {
-            Command::Remove { .. } => Reason::Person,
+            // What a person resets is of no use any more, ready or not.
+            Command::Remove { .. } | Command::Reset { .. } | Command::Rebuild { .. } => Reason::Person,
             Command::Revoke { .. } => Reason::Revoked,
             _ => return,
         };
@@ -274,6 +275,8 @@ impl Oracle {
         self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            // Generations count from what is seen again.
+            self.births.clear();
             self.said = Said::default();
         }
     }
