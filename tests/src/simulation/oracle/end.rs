@@ -101,7 +101,7 @@ impl Oracle {
             data && id.owner == Owner::Env(commit.env.clone()) && id.generation == commit.generation
         };
         let lost = world.completed.iter().find(|(id, _)| data(id) && !world.things.contains_key(id));
-        if let Some((id, _)) = lost {
+        if let Some((id, _)) = lost.filter(|_| !commit.held) {
             return Err(format!("{what} serves without its {}", id.kind.as_str()));
         }
         match commit.state {

@@ -275,6 +275,8 @@ impl Oracle {
         self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            // Nobody remembers which generations there were.
+            self.births.clear();
             // Generations count from what is seen again.
             self.births.clear();
             self.said = Said::default();

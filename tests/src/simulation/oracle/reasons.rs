@@ -35,10 +35,11 @@ impl Oracle {
             Reason::Superseded => self.is_superseded(world, env, project, sha),
             Reason::Trust => match trust {
                 Trust::Trusted => !self.said.may_run(project, sha, Trust::Trusted, &self.policy),
-                // Handed over upwards: the trusted one serves, or foreign refs are gone and nothing serves here.
+                // Handed over upwards once the trusted one serves, or no foreign ref has it any more.
                 _ => {
-                    self.said.may_run(project, sha, Trust::Trusted, &self.policy)
-                        && self.was_ready(world, &self.key.env(project, sha, Trust::Trusted))
+                    let foreign = self.said.places(project, sha).any(|(_, said, _)| said.foreign);
+                    let trusted = self.said.may_run(project, sha, Trust::Trusted, &self.policy);
+                    !foreign || (trusted && self.was_ready(world, &self.key.env(project, sha, Trust::Trusted)))
                 }
             },
             _ => false,
