@@ -101,6 +101,7 @@ impl Oracle {
             data && id.owner == Owner::Env(commit.env.clone()) && id.generation == commit.generation
         };
         let lost = world.completed.iter().find(|(id, _)| data(id) && !world.things.contains_key(id));
+        // What the guard holds runs on as it is.
         if let Some((id, _)) = lost.filter(|_| !commit.held) {
             return Err(format!("{what} serves without its {}", id.kind.as_str()));
         }

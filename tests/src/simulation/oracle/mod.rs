@@ -56,6 +56,8 @@ pub struct Oracle {
     served: BTreeSet<(EnvId, u32)>,
     /// Births of data when their generation first served.
     births: BTreeMap<ResourceId, u64>,
+    /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
+    shown: BTreeSet<EnvId>,
     /// Environments that the last view calls held.
     held: BTreeSet<EnvId>,
     /// Jobs that a call was made for in this life of Sidestage.
@@ -89,6 +91,7 @@ impl Oracle {
             open: BTreeMap::new(),
             served: BTreeSet::new(),
             births: BTreeMap::new(),
+            shown: BTreeSet::new(),
             held: BTreeSet::new(),
             jobs: BTreeSet::new(),
             lost: None,
@@ -156,6 +159,7 @@ impl Oracle {
         if let Some((tables, view)) = &step.publish {
             self.judge_guard(view)?;
             self.note_held(view);
+            self.note_shown(view);
             self.judge_doors(now, tables, world)?;
         }
         self.judge_held(step, &held_before)?;
@@ -192,6 +196,12 @@ impl Oracle {
             }
             self.excuse(&self.key.env(project, sha, trust), reason);
         }
+    }
+
+    fn note_shown(&mut self, view: &planner::view::View) {
+        use planner::view::State;
+        let serves = |state| matches!(state, State::Ready | State::Dozing | State::Asleep | State::Waking);
+        self.shown.extend(commits(view).filter(|one| serves(one.state)).map(|one| one.env.clone()));
     }
 
     fn note_held(&mut self, view: &planner::view::View) {

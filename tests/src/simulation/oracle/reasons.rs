@@ -39,7 +39,8 @@ impl Oracle {
                 _ => {
                     let foreign = self.said.places(project, sha).any(|(_, said, _)| said.foreign);
                     let trusted = self.said.may_run(project, sha, Trust::Trusted, &self.policy);
-                    !foreign || (trusted && self.was_ready(world, &self.key.env(project, sha, Trust::Trusted)))
+                    let taken_over = self.was_ready(world, &self.key.env(project, sha, Trust::Trusted));
+                    !foreign || (trusted && (taken_over || !self.shown.contains(env)))
                 }
             },
             _ => false,
@@ -68,7 +69,7 @@ impl Oracle {
         if self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.pinned) {
             return false;
         }
-        let served = self.served.iter().any(|(one, _)| one == env);
+        let served = self.shown.contains(env);
         let mut places = self.said.places(project, sha).peekable();
         places.peek().is_some()
             && places.all(|(_, said, back)| {
