@@ -132,6 +132,6 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{default},hickory_server=error,s3s=error,sqlx=error")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},hickory_server=error,s3s=off,sqlx=error")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
