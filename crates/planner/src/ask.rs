@@ -158,7 +158,7 @@ impl Asking<'_> {
             (Some(Again { rebuild: true, .. }), _) => "rebuilding".to_owned(),
             (Some(_), true) => "the next generation begins, with new data".to_owned(),
             (None, true) => "staged already".to_owned(),
-            _ => "staging".to_owned(),
+            _ => format!("{} is being staged", sha.short()),
         })
     }
 
