@@ -85,7 +85,7 @@ fn cases(tag: &str) -> Vec<Case> {
                     "{MANIFEST}[release]\ncommand = [\"busybox\", \"sleep\", \"600\"]\ntimeout = \"3s\"\n"
                 )),
             ],
-            &["release"],
+            &["release did not end within 3 s"],
         ),
     ]
 }

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::console::fake::{Fake, commit, reference, sha, usual};
 use crate::console::http::{Console, bounded};
+use crate::stage::Stage;
 
 /// A browser with a profile of its own, and the driver that steers it.
 struct Browser {
@@ -36,7 +37,8 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
         let options = json!({
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900", folder],
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900",
+                "--host-resolver-rules=MAP *.staging.test 127.0.0.1", folder],
             "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
         });
         let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
@@ -55,8 +57,11 @@ impl Browser {
 
     /// Uses a link as a person would.
     async fn sign_in(&self, console: &Console) {
-        let link = format!("{}/login?token={}", console.url, console.fake.links.issue().unwrap());
-        self.client.goto(&link).await.unwrap();
+        self.enter(&format!("{}/login?token={}", console.url, console.fake.links.issue().unwrap())).await;
+    }
+
+    async fn enter(&self, link: &str) {
+        self.client.goto(link).await.unwrap();
         self.click("form button").await;
         self.see("main .refs").await;
     }
@@ -169,4 +174,28 @@ async fn without_scripts_the_browser_stages_too() {
     browser.click(".out button").await;
     browser.see(".ask pre").await;
     browser.stop().await;
+}
+
+/// A newcomer's first minute, on a whole Sidestage: sign in, press 'Stage it', open the running copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_stages_a_commit_and_opens_it() {
+    let image = crate::kit::busybox_image();
+    let dockerfile = format!(
+        "FROM {}\nCOPY page.html /www/index.html\nCMD [\"httpd\",\"-f\",\"-p\",\"8080\",\"-h\",\"/www\"]\n",
+        image.tag
+    );
+    let files = [("Dockerfile", dockerfile.as_str()), ("page.html", "<h1>before</h1>\n")];
+    let stage = Stage::open(&files, "").await;
+    let page = [("page.html", "<h1 id=\"new\">after</h1>\n")];
+    let sha = stage.repository.push("refs/heads/main", "refs/heads/feature", "A page", &page).await.unwrap();
+    stage.look().await;
+    let browser = Browser::start(true).await;
+    browser.enter(&stage.instance().login_link()).await;
+    browser.click(&format!("form:has(input[value=\"{sha}\"]) button.primary")).await;
+    let open = browser.see(&format!("li.commit.was-ready:has(a[title=\"{sha}\"]) a.open")).await;
+    let url = open.attr("href").await.unwrap().unwrap();
+    browser.client.goto(&url).await.unwrap();
+    assert_eq!(browser.see("h1#new").await.text().await.unwrap(), "after");
+    browser.stop().await;
+    stage.close().await;
 }

@@ -209,8 +209,7 @@ impl Core {
             let key = (commit.project.clone(), commit.sha);
             let head = commit.open.iter().any(|(of, _)| of.head().is_some_and(|head| head.sha == commit.sha));
             let claimed = [Trust::Trusted, Trust::Approved].iter().any(|trust| {
-                standing.claim(commit, *trust).is_some()
-                    || standing.row(commit, *trust).is_some_and(EnvRow::is_live)
+                standing.claim(commit, *trust).is_some() || standing.row(commit, *trust).is_some_and(EnvRow::is_live)
             });
             (head || claimed) && !commit.open.is_empty() && !self.facts.sources.contains_key(&key)
         });

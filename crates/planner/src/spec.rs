@@ -97,7 +97,7 @@ pub struct Container {
     pub port: Option<u16>,
     /// How it is known to be up.
     pub health: Health,
-    /// How long it may take until then.
+    /// How long it may take until then; of a job, until its end.
     pub start_timeout: Duration,
     /// Bytes of memory, swap included.
     pub memory: u64,

@@ -100,9 +100,9 @@ async fn a_job_that_was_cut_off_is_lost_and_runs_again() {
 async fn a_job_whose_time_is_up_is_killed() {
     let engine = Engine::new();
     engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
-    let mut job =
-        engine.job("release", engine.spec(Trust::Trusted, &["sh", "-c", "echo waiting for a lock; sleep 1000"]));
-    job.deadline = Duration::from_secs(2);
+    let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", "echo waiting for a lock; sleep 1000"]);
+    spec.start_timeout = Duration::from_secs(2);
+    let job = engine.job("release", spec);
     let failure = engine.failure(&job).await;
     let told = "release did not end within 2 s and was killed; it said last: waiting for a lock";
     assert_eq!(failure, Failure::permanent(told));

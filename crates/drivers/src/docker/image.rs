@@ -51,7 +51,9 @@ impl Docker {
         }
         self.admit(build.of.trust)?;
         let under_way = UnderWay::begin(self).await;
-        let work = tokio::time::timeout(resource.deadline, self.build(resource, build, log)).await;
+        // A little before the caller stops waiting, so that the reason still reaches it.
+        let limit = resource.deadline - resource.deadline / 50;
+        let work = tokio::time::timeout(limit, self.build(resource, build, log)).await;
         if work.is_ok() {
             under_way.end().await;
         }

@@ -32,9 +32,9 @@ impl Docker {
             let (ended, ()) = tokio::join!(self.wait_for_end(&found.id), self.follow(&found.id, log));
             ended
         };
-        match tokio::time::timeout(resource.deadline, run).await {
+        match tokio::time::timeout(container.start_timeout, run).await {
             Ok(ended) => ended?,
-            Err(_) => return Err(self.overdue(resource, &found).await),
+            Err(_) => return Err(self.overdue(resource, container, &found).await),
         }
         self.judge(resource, container, &found).await
     }
@@ -74,7 +74,7 @@ impl Docker {
     }
 
     /// Its time is up: it must not go on writing to the database that a later attempt uses.
-    async fn overdue(&self, resource: &Resource, found: &Found) -> Failure {
+    async fn overdue(&self, resource: &Resource, container: &Container, found: &Found) -> Failure {
         let name = &resource.id.name;
         let killed = match self.engine().await {
             Ok(engine) => engine.kill_container(&found.id, None::<KillContainerOptions>).await,
@@ -87,7 +87,8 @@ impl Docker {
             return self.fail(&format!("killing {name}, whose time is up"), &error);
         }
         let said = self.last_words(&found.id).await;
-        Failure::permanent(format!("{name} did not end within {} and was killed{said}", spoken(resource.deadline)))
+        let limit = spoken(container.start_timeout);
+        Failure::permanent(format!("{name} did not end within {limit} and was killed{said}"))
     }
 
     async fn judge(&self, resource: &Resource, container: &Container, found: &Found) -> Result<Observed, Failure> {
