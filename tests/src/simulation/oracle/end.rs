@@ -160,8 +160,9 @@ impl Oracle {
 
     /// After a knock and some time the door is open.
     pub fn judge_woken(&self, env: &EnvId, tables: &Tables) -> Result<(), String> {
-        if self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded)) {
-            // At a full quota a newer commit may take its place at any time.
+        // At a full quota a newer commit may take its place at any time; what lost its data while it was held cannot wake.
+        let displaced = self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded));
+        if displaced || self.robbed.iter().any(|(robbed, _)| robbed == env) {
             return Ok(());
         }
         let route = tables.routes.values().find_map(|route| match route {

@@ -198,7 +198,13 @@ impl Oracle {
     fn note_shown(&mut self, view: &planner::view::View) {
         use planner::view::State;
         let serves = |state| matches!(state, State::Ready | State::Dozing | State::Asleep | State::Waking);
-        self.shown.extend(commits(view).filter(|one| serves(one.state)).map(|one| one.env.clone()));
+        for one in commits(view) {
+            if serves(one.state) {
+                self.shown.insert(one.env.clone());
+            } else if one.state != State::Failed {
+                self.shown.remove(&one.env);
+            }
+        }
     }
 
     fn note_held(&mut self, view: &planner::view::View) {
