@@ -56,6 +56,8 @@ pub struct Oracle {
     births: BTreeMap<ResourceId, u64>,
     /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
     shown: BTreeSet<EnvId>,
+    /// Environments that the guard has ever held: when their ref is open again they go on, though it had forgotten them.
+    spared: BTreeSet<EnvId>,
     /// Environments that the last view calls held.
     held: BTreeSet<EnvId>,
     /// Jobs that a call was made for in this life of Sidestage.
@@ -89,6 +91,7 @@ impl Oracle {
             open: BTreeMap::new(),
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
+            spared: BTreeSet::new(),
             held: BTreeSet::new(),
             jobs: BTreeSet::new(),
             lost: None,
@@ -211,6 +214,7 @@ impl Oracle {
         let refs = view.projects.iter().flat_map(|project| &project.refs);
         let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
         self.held = held.map(|commit| commit.env.clone()).collect();
+        self.spared.extend(self.held.iter().cloned());
     }
 
     /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
