@@ -13,6 +13,7 @@ pub mod oracle;
 pub mod rng;
 pub mod run;
 pub mod runner;
+pub mod scenes;
 pub mod settings;
 mod story;
 pub mod world;

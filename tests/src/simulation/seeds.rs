@@ -29,6 +29,11 @@ fn ten_thousand_seeds_leak_nothing_and_route_nowhere_wrong() {
     assert!(outcome.tally.woken > count / 2, "hardly anything lives: {:?}", outcome.tally);
 }
 
+#[test]
+fn scenes_hold() {
+    super::scenes::play_scenes(20).unwrap();
+}
+
 /// Plays the seed in `SIDESTAGE_SEED` and prints its story.
 #[test]
 fn replay() {

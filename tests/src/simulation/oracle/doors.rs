@@ -37,6 +37,7 @@ impl Oracle {
         }
         self.judge_darkness(now, &open, world)?;
         for (env, upstream) in &open {
+            self.served.insert((env.clone(), upstream.generation));
             self.note_births(env, upstream.generation, world)?;
         }
         if open.len() > self.policy.limits.awake {
@@ -68,7 +69,8 @@ impl Oracle {
         if !self.spared.contains(&route.env) && !self.may_serve(project, sha, *trust) {
             return wrong(&format!("it may not run as {trust}"));
         }
-        if !self.generation_was_ready(world, &route.env, upstream.generation) {
+        // What a lost store left is taken up as it is.
+        if self.lost.is_none() && !self.generation_was_ready(world, &route.env, upstream.generation) {
             return wrong("its generation has never answered");
         }
         if Some(upstream.address.ip()) != life.address {

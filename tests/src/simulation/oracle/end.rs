@@ -62,7 +62,7 @@ impl Oracle {
             return Err(format!("{what} is sound: {:?}", commit.reason));
         }
         let serves = matches!(commit.state, State::Ready | State::Dozing | State::Asleep);
-        if serves && !sound {
+        if serves && !sound && self.lost.is_none() {
             return Err(format!("{what} cannot have been ready: {fate:?}"));
         }
         let needs_reason = matches!(
@@ -139,7 +139,11 @@ impl Oracle {
                 continue;
             }
             let trusts = [Trust::Trusted, Trust::Approved];
-            if !trusts.iter().any(|trust| self.said.may_run(project, sha, *trust, &self.policy)) {
+            let may = |trust: &Trust| {
+                let sure = *trust == Trust::Trusted || said.surely_approved;
+                sure && self.said.may_run(project, sha, *trust, &self.policy)
+            };
+            if !trusts.iter().any(may) {
                 continue;
             }
             let envs = trusts.map(|trust| self.key.env(project, sha, trust));

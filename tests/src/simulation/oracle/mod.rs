@@ -52,6 +52,8 @@ pub struct Oracle {
     highest: BTreeMap<EnvId, u32>,
     /// Open doors of the last tables.
     open: BTreeMap<EnvId, Upstream>,
+    /// Generations whose door has been open.
+    served: BTreeSet<(EnvId, u32)>,
     /// Births of data when their generation first served.
     births: BTreeMap<ResourceId, u64>,
     /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
@@ -89,6 +91,7 @@ impl Oracle {
             excuses: BTreeMap::new(),
             highest: BTreeMap::new(),
             open: BTreeMap::new(),
+            served: BTreeSet::new(),
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
             spared: BTreeSet::new(),
@@ -215,6 +218,10 @@ impl Oracle {
         let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
         self.held = held.map(|commit| commit.env.clone()).collect();
         self.spared.extend(self.held.iter().cloned());
+        for commit in commits(view).filter(|commit| commit.generation > 0) {
+            let highest = self.highest.entry(commit.env.clone()).or_default();
+            *highest = (*highest).max(commit.generation);
+        }
     }
 
     /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
@@ -288,6 +295,8 @@ impl Oracle {
         self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            // Nobody remembers which generations there were.
+            self.births.clear();
             // Generations count from what is seen again.
             self.births.clear();
             self.said = Said::default();

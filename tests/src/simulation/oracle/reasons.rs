@@ -35,11 +35,12 @@ impl Oracle {
             Reason::Superseded => self.is_superseded(world, env, project, sha),
             Reason::Trust => match trust {
                 Trust::Trusted => !self.said.may_run(project, sha, Trust::Trusted, &self.policy),
-                // Handed over upwards: the trusted one serves, or foreign refs are gone and nothing serves here.
+                // Handed over upwards once the trusted one serves, or no foreign ref has it any more.
                 _ => {
-                    self.said.may_run(project, sha, Trust::Trusted, &self.policy)
-                        && (self.was_ready(world, &self.key.env(project, sha, Trust::Trusted))
-                            || !self.shown.contains(env))
+                    let foreign = self.said.places(project, sha).any(|(_, said, _)| said.foreign);
+                    let trusted = self.said.may_run(project, sha, Trust::Trusted, &self.policy);
+                    let taken_over = self.was_ready(world, &self.key.env(project, sha, Trust::Trusted));
+                    !foreign || (trusted && (taken_over || !self.shown.contains(env)))
                 }
             },
             _ => false,
@@ -68,7 +69,7 @@ impl Oracle {
         if self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.pinned) {
             return false;
         }
-        let was_ready = self.shown.contains(env);
+        let served = self.shown.contains(env);
         let mut places = self.said.places(project, sha).peekable();
         places.peek().is_some()
             && places.all(|(_, said, back)| {
@@ -76,7 +77,7 @@ impl Oracle {
                     let ids = [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(project, newer, trust));
                     let ready = ids.iter().any(|id| self.was_ready(world, id));
                     let runs = self.said.is_runnable(project, newer, &self.policy);
-                    ready || (!was_ready && runs)
+                    ready || (!served && runs)
                 })
             })
     }
@@ -107,12 +108,12 @@ impl Oracle {
         if ok { Ok(()) } else { Err(format!("{id} is removed as {reason:?}, and that does not hold")) }
     }
 
-    /// Replaced: a later generation of the environment has been ready, or the later one is of no use to anybody as this one is.
+    /// Replaced: a later generation of the environment has been ready, or has been begun and this one never served.
     fn is_replaced(&self, world: &World, env: &EnvId, id: &ResourceId) -> bool {
         let later_ready =
             world.answered.get(env).is_some_and(|all| all.last().is_some_and(|last| *last > id.generation));
-        let this_ready = self.generation_was_ready(world, env, id.generation);
-        later_ready || (!this_ready && self.highest.get(env).is_some_and(|highest| *highest >= id.generation))
+        let served = self.served.contains(&(env.clone(), id.generation));
+        later_ready || (!served && self.highest.get(env).is_some_and(|highest| *highest > id.generation))
     }
 
     pub(super) fn generation_was_ready(&self, world: &World, env: &EnvId, generation: u32) -> bool {

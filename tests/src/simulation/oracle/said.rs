@@ -27,6 +27,8 @@ pub struct RefSaid {
 pub struct CommitSaid {
     /// Approved when, until revoked.
     pub approved: Option<Time>,
+    /// It was approved while it was foreign beyond doubt: no ref of the project's own had it.
+    pub surely_approved: bool,
     /// A call for it was made at trust `approved` while the approval was fresh.
     pub approval_used: bool,
     /// Pinned.
@@ -114,14 +116,19 @@ impl Said {
         }
         let Some((project, sha)) = command.commit() else { return Some(command) };
         let commit = (project.clone(), *sha);
+        let own = self.places(project, sha).any(|(_, said, _)| !said.foreign);
         let said = self.commits.entry(commit.clone()).or_default();
         match &command {
             Command::Approve { .. } => {
                 said.approved = Some(now);
+                said.surely_approved = !own;
                 said.approval_used = false;
                 said.asked = true;
             }
-            Command::Revoke { .. } => said.approved = None,
+            Command::Revoke { .. } => {
+                said.approved = None;
+                said.surely_approved = false;
+            }
             Command::Stage { .. } | Command::Reset { .. } | Command::Rebuild { .. } => said.asked = true,
             Command::Pin { .. } => said.pinned = true,
             Command::Unpin { .. } => said.pinned = false,

@@ -1,0 +1,195 @@
+//! Scenes that a roll of the dice hardly ever plays: each sets up one rule and looks whether it held.
+
+use planner::command::Command;
+use planner::identity::{ProjectName, Ref, Sha, Time};
+use planner::policy::StageMode;
+use planner::resource::Kind;
+use planner::view::State;
+
+use super::forge::Branch;
+use super::oracle::commits;
+use super::run::Sim;
+use super::settings::Settings;
+use super::world::{Fate, World};
+
+/// A scene, by name; its argument is a seed for the times that things take.
+pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
+
+/// All scenes.
+pub const SCENES: [Scene; 4] = [
+    ("a place passes on to the newest commit of the same ref", place_passes_on),
+    ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
+    ("what was held back stays held when others come", held_stays_held),
+    ("a removed commit stays removed", removed_stays_removed),
+];
+
+/// Plays all scenes, some times each.
+///
+/// # Errors
+/// Scene, seed, and what did not hold.
+pub fn play_scenes(times: u64) -> Result<(), String> {
+    for (name, scene) in SCENES {
+        for seed in 0..times {
+            let played = std::panic::catch_unwind(|| scene(seed)).unwrap_or_else(|_| Err("panicked".into()));
+            played.map_err(|what| format!("scene '{name}' ({seed}): {what}"))?;
+        }
+    }
+    Ok(())
+}
+
+struct Stage {
+    sim: Sim,
+    project: ProjectName,
+}
+
+impl Stage {
+    fn new(seed: u64, change: impl FnOnce(&mut Settings)) -> Result<Stage, String> {
+        let mut settings = Settings::calm(&["shop"]);
+        change(&mut settings);
+        let mut sim = Sim::with(settings, World::new(seed, Time(1_790_000_000_000)), false);
+        sim.calm = true;
+        let mut stage = Stage { sim, project: "shop".parse().expect("a valid name") };
+        stage.run(10)?;
+        Ok(stage)
+    }
+
+    fn run(&mut self, seconds: u64) -> Result<(), String> {
+        self.millis(seconds * 1_000)
+    }
+
+    fn millis(&mut self, millis: u64) -> Result<(), String> {
+        let end = Time(self.sim.world.now.0 + millis);
+        self.sim.run_until(end).map_err(|violation| violation.what)
+    }
+
+    fn push(&mut self, number: u64, fate: Fate) -> Sha {
+        let sha = loop {
+            // A commit with a tree of its own, so that no build is shared.
+            let sha = self.sim.forge.commit(&mut self.sim.world.rng, 0);
+            let commit = &self.sim.forge.commits[&sha];
+            let trees = self.sim.forge.commits.values().filter(|one| one.source.tree == commit.source.tree).count();
+            if trees == 1 {
+                break sha;
+            }
+        };
+        if let Some(commit) = self.sim.forge.commits.get_mut(&sha) {
+            commit.fate = fate;
+        }
+        let project = self.project.clone();
+        self.sim.introduce(&project, sha);
+        if let Some(repository) = self.sim.forge.repositories.get_mut(&project) {
+            let new = || Branch { open: true, foreign: false, pushed: Vec::new() };
+            repository.refs.entry(Ref::Pull(number)).or_insert_with(new).pushed.push(sha);
+        }
+        self.sim.hint(&project);
+        sha
+    }
+
+    fn close(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        let project = self.project.clone();
+        for number in numbers {
+            let refs = self.sim.forge.repositories.get_mut(&project).map(|repository| &mut repository.refs);
+            if let Some(branch) = refs.and_then(|refs| refs.get_mut(&Ref::Pull(number))) {
+                branch.open = false;
+            }
+        }
+        self.sim.hint(&project);
+    }
+
+    fn state(&self, sha: Sha) -> Option<State> {
+        commits(&self.sim.view).find(|commit| commit.sha == sha).map(|commit| commit.state)
+    }
+
+    fn expect(&self, what: &str, sha: Sha, states: &[State]) -> Result<(), String> {
+        match self.state(sha) {
+            Some(state) if states.contains(&state) => Ok(()),
+            other => Err(format!("{what} is {other:?}, and should be one of {states:?}")),
+        }
+    }
+}
+
+/// Two places, both taken, a third ref waits. The commit that builds in one of them is replaced by a push: the place stays
+/// with its ref.
+fn place_passes_on(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| settings.policy.limits.environments = 2)?;
+    let second = stage.push(2, Fate::Good);
+    stage.run(200)?;
+    stage.expect("the second ref's commit", second, &[State::Ready])?;
+    let first = stage.push(1, Fate::Good);
+    stage.run(7)?;
+    let third = stage.push(3, Fate::Good);
+    stage.run(7)?;
+    stage.expect("the third ref's commit", third, &[State::Queued])?;
+    if stage.state(first) == Some(State::Ready) {
+        return Ok(());
+    }
+    let newer = stage.push(1, Fate::Good);
+    stage.run(8)?;
+    stage.expect("the third ref's commit after a push to the first", third, &[State::Queued])?;
+    stage.expect("the pushed commit", newer, &[State::Building, State::Starting, State::Queued, State::Ready])?;
+    stage.run(300)?;
+    stage.expect("the pushed commit in the end", newer, &[State::Ready])?;
+    stage.expect("the third ref's commit in the end", third, &[State::Queued])
+}
+
+/// Staged on request only. What a lost store left of a head that has never been ready is taken up again; a push that nobody
+/// asks for does not cost it.
+fn newest_runnable(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| {
+        settings.policy.projects.values_mut().for_each(|project| project.stage = StageMode::OnRequest);
+    })?;
+    let old = stage.push(1, Fate::MuteWeb);
+    stage.run(8)?;
+    let project = stage.project.clone();
+    stage.sim.ask(Command::Stage { project, sha: old });
+    for _ in 0..3_000 {
+        stage.millis(100)?;
+        let web = |id: &planner::resource::ResourceId| id.kind == Kind::Container && id.name == "web";
+        if stage.sim.world.things.keys().any(web) {
+            break;
+        }
+    }
+    stage.sim.die(true);
+    stage.run(30)?;
+    let alive = [State::Starting, State::Building, State::Failed, State::Waking];
+    stage.expect("the commit that was taken up", old, &alive)?;
+    stage.push(1, Fate::Good);
+    stage.run(60)?;
+    stage.expect("the commit that was taken up, after a push that nobody asked for", old, &alive)
+}
+
+/// Four of six close at once and are held. When others come, four are no longer more than half, and still held.
+fn held_stays_held(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| {
+        settings.policy.limits.environments = 20;
+        settings.policy.limits.awake = 20;
+    })?;
+    let shas: Vec<Sha> = (1..=6).map(|number| stage.push(number, Fate::Good)).collect();
+    stage.run(900)?;
+    stage.close(1..=4);
+    stage.run(60)?;
+    for number in 7..=12 {
+        stage.push(number, Fate::Good);
+    }
+    stage.run(600)?;
+    let held = commits(&stage.sim.view).filter(|commit| commit.held && shas[..4].contains(&commit.sha)).count();
+    if held != 4 {
+        return Err(format!("{held} of 4 are held"));
+    }
+    let kept = stage.sim.world.things.keys().filter(|id| id.kind == Kind::Container && id.name == "web").count();
+    if kept < 12 { Err(format!("{kept} web processes of 12 are left")) } else { Ok(()) }
+}
+
+/// Pushed, staged by itself, removed by a person: it does not come back by itself.
+fn removed_stays_removed(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |_| ())?;
+    let sha = stage.push(1, Fate::Good);
+    stage.run(200)?;
+    let project = stage.project.clone();
+    stage.sim.ask(Command::Remove { project, sha });
+    stage.run(200)?;
+    stage.expect("the removed commit", sha, &[State::Removed])?;
+    stage.sim.die(false);
+    stage.run(200)?;
+    stage.expect("the removed commit after a restart", sha, &[State::Removed])
+}
