@@ -4,6 +4,7 @@
 //! `pg_database_owner`, so it is the role's own without a pass over it. Nobody else may connect to it, and Sidestage
 //! itself never does: what a superuser runs in there, its tenant could have written.
 
+mod error;
 mod installed;
 mod registry;
 mod server;
@@ -23,7 +24,8 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::{Driver, Listing, Log, Scope};
 
-pub use server::{Server, ServerError, destroy_at};
+pub use error::ServerError;
+pub use server::{Server, destroy_at};
 pub use settings::ServerSettings;
 
 /// The baseline that always exists: empty.

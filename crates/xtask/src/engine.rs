@@ -29,7 +29,8 @@ pub(crate) fn answering() -> Result<Engine> {
     // One at a time starts it; those who use it hold the lock together.
     if users.try_lock().is_ok() {
         if !answers() {
-            let how = start()?;
+            // With its process, since a file may outlive the engine that it tells of.
+            let how = format!("{} {}", start()?, process());
             users.set_len(0)?;
             users.rewind()?;
             users.write_all(how.as_bytes())?;
@@ -126,20 +127,25 @@ impl Drop for Engine {
         let mut how = String::new();
         let _ = self.users.rewind().and_then(|()| self.users.read_to_string(&mut how));
         let _ = self.users.set_len(0);
-        match how.as_str() {
-            "systemd" => {
+        match how.split_once(' ') {
+            Some((_, pid)) if pid != process() => return,
+            Some(("systemd", _)) => {
                 let _ = to_end(as_root("systemctl").args(["stop", "docker.service", "docker.socket"]));
             }
-            "dockerd" => stop(),
+            Some(("dockerd", _)) => stop(),
             _ => return,
         }
         eprintln!("xtask: stopped the container engine, which was started here");
     }
 }
 
+/// The engine's process, as it says itself.
+fn process() -> String {
+    fs::read_to_string(PID_FILE).unwrap_or_default().trim().to_owned()
+}
+
 fn stop() {
-    let pid = fs::read_to_string(PID_FILE).ok().and_then(|text| text.trim().parse().ok());
-    let Some(pid) = pid else { return };
+    let Ok(pid) = process().parse() else { return };
     if is_root() {
         terminate(pid);
     } else {

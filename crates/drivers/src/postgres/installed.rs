@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, geteuid};
 
-use super::server::ServerError;
+use super::error::ServerError;
 
 /// The oldest major version that has `pg_database_owner`, on which the isolation of environments rests.
 const OLDEST: u32 = 14;
@@ -27,7 +27,8 @@ impl Installed {
             None => usual_places(),
         };
         let found: Vec<Installed> = folders.iter().filter_map(|folder| Installed::at(folder)).collect();
-        let newest = found.iter().max_by_key(|installed| installed.major);
+        // Of equals the first: Debian's own place before a link to it in PATH.
+        let newest = found.iter().rev().max_by_key(|installed| installed.major);
         let Some(newest) = newest else {
             return Err(ServerError::NotInstalled { looked: join(&folders) });
         };
