@@ -139,6 +139,8 @@ dns = "127.0.0.1:{dns}"
 dns = "authoritative"
 [engine]
 runc_for_forks = true
+[database]
+durable = false
 [[project]]
 name = "shop"
 git = "{git}"

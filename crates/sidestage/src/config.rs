@@ -215,15 +215,23 @@ impl Default for Engine {
 }
 
 /// The database server.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// Folder of PostgreSQL's programs; the newest installed one if none.
     pub bin_dir: Option<PathBuf>,
+    /// False: nothing waits for the disk, and a loss of power loses every database.
+    pub durable: bool,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
     #[serde(rename = "extensions")]
     _extensions: Option<NotYet>,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Database { bin_dir: None, durable: true, _url: None, _extensions: None }
+    }
 }
 
 /// Addresses inside.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -279,6 +279,7 @@ impl World {
         let home = state_dir::services(&config.state_dir).join("postgres");
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
+            durable: config.database.durable,
             ..ServerSettings::new(home, IpAddr::from(services))
         };
         let server = Arc::new(Server::start(managed).await.context("the database server")?);
@@ -321,14 +322,20 @@ fn contexts(forges: &Forges) -> docker::Contexts {
     })
 }
 
-fn remove_folders(root: &std::path::Path) -> anyhow::Result<()> {
-    for folder in [state_dir::services(root), root.to_owned()] {
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
-            }
-            _ => {}
+fn remove_folders(root: &Path) -> anyhow::Result<()> {
+    remove_folder(&state_dir::services(root))?;
+    remove_folder(root)
+}
+
+/// Removes a folder with all that it holds, if it is there.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_folder(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }

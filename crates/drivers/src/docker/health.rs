@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 /// The most that one probe may take. A slower application answers a later one.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// The most that connecting may take. A bridge that has just got a port may lose the first packet, and the kernel
+/// repeats it after a whole second; a container of this machine answers at once or not at all.
+const CONNECT: Duration = Duration::from_millis(100);
+
 /// Between probes: short at first, since most applications are up within a second, then slower.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(400);
@@ -31,7 +35,7 @@ pub(super) async fn healthy(container: &Container, address: IpAddr, seen: &mut S
         let probe = async {
             match &container.health {
                 Health::Path(path) => get(container, to, path).await,
-                Health::Port | Health::Alive => TcpStream::connect(to).await.map(drop).map_err(|_| unheard(port)),
+                Health::Port | Health::Alive => connect(to).await.map(drop),
             }
         };
         match tokio::time::timeout(PROBE, probe).await {
@@ -44,13 +48,14 @@ pub(super) async fn healthy(container: &Container, address: IpAddr, seen: &mut S
     }
 }
 
-fn unheard(port: u16) -> String {
-    format!("nothing listens on $PORT ({port})")
+async fn connect(to: SocketAddr) -> Result<TcpStream, String> {
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect(to)).await.ok().and_then(Result::ok);
+    connected.ok_or_else(|| format!("nothing listens on $PORT ({})", to.port()))
 }
 
 /// One GET as a visitor's request would reach it. No redirect is followed, no body read.
 async fn get(container: &Container, to: SocketAddr, path: &str) -> Result<(), String> {
-    let stream = TcpStream::connect(to).await.map_err(|_| unheard(to.port()))?;
+    let stream = connect(to).await?;
     let broken = |error: hyper::Error| format!("GET {path}: {error}");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(broken)?;

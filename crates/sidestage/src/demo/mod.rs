@@ -15,7 +15,7 @@ use planner::view::{State, View};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::instance::Instance;
+use crate::instance::{Instance, remove_folder};
 use repository::Repository;
 use story::Story;
 use visitor::Visitor;
@@ -38,16 +38,26 @@ pub struct Options {
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = PathBuf::from(format!("/var/tmp/sidestage-demo-{}", options.port));
     let config = Config::parse(&configuration(&folder, options.port))?;
+    let workshop = folder.with_extension("repository");
     Instance::remove_leftovers(&config).await.context("cannot remove what an earlier demo left")?;
-    let workshop = tempfile::Builder::new().prefix("guestbook-").tempdir_in("/var/tmp")?;
-    let (repository, config) = prepare(workshop.path(), config).await?;
-    let instance = Instance::start(config).await?;
+    remove_folder(&workshop)?;
+    std::fs::create_dir(&workshop).with_context(|| format!("cannot make {}", workshop.display()))?;
+    let (repository, config) = prepare(&workshop, config).await?;
+    let instance = match Instance::start(config.clone()).await {
+        Ok(instance) => instance,
+        Err(error) => {
+            Instance::remove_leftovers(&config).await?;
+            remove_folder(&workshop)?;
+            return Err(error);
+        }
+    };
     let told = tokio::select! {
         told = show(&instance, repository, &options) => told,
         () = shutdown.cancelled() => Ok(()),
     };
     eprintln!("Removing everything of the demo …");
     instance.destroy().await?;
+    remove_folder(&workshop)?;
     told
 }
 
@@ -125,6 +135,8 @@ dns = "{dns}"
 dns = "authoritative"
 [engine]
 runc_for_forks = true
+[database]
+durable = false
 [[project]]
 name = "guestbook"
 git = "/replaced/by/the/repository"
