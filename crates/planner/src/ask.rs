@@ -115,6 +115,9 @@ fn subject(facts: &Facts, policy: &Policy, now: Time, project: &ProjectName, sha
         format!("{project} knows no pull request, branch or tag with the commit {sha}; push it first")
     })?;
     let mut trust = standing.trust(commit);
+    if trust == Trust::Untrusted && commit.is_own() {
+        trust = Trust::Trusted;
+    }
     // What lives on for a while at another trust is still what the person sees.
     let lives = |trust| standing.row(commit, trust).is_some_and(EnvRow::is_live);
     if !lives(trust) && commit.open.is_empty() {
