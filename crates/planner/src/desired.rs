@@ -169,8 +169,8 @@ impl<'a> Desired<'a> {
                 Kind::Container | Kind::Network => Some(Reason::Cold),
                 _ => None,
             },
-            // Never ready, and another one comes up instead.
-            Fate::Live { begun, cause, .. } if id.generation < *begun => Some(cause.unwrap_or(Reason::Replaced)),
+            // Of no use any more; what a lost store left may have served, and goes when the next one is ready.
+            Fate::Live { begun, cause, .. } if id.generation < *begun => *cause,
             Fate::Live { .. } => matches!(id.kind, Kind::Container | Kind::Job).then_some(Reason::Unwanted),
         }
     }

@@ -107,15 +107,19 @@ impl<'r, 'a> Report<'r, 'a> {
         let Ok(blueprint) = self.eyes.blueprints.get(env, generation) else {
             return (State::Ready, next, ready);
         };
-        let down = blueprint.of(Kind::Container).find(|part| !self.is_up(&part.id));
-        let Some(down) = down else {
-            let unplaced =
-                row.admitted.is_none().then(|| "it has no place of its own: none of its refs can spare one".to_owned());
-            return (State::Ready, next.or(unplaced), ready);
-        };
-        match self.eyes.ledger.failure(&down.id, &down.fingerprint) {
-            Some(failed) => (State::Failed, Some(format!("{}; started again", failed.text)), failed.at),
-            None => (State::Waking, self.blocked_part(env, generation).or(next), last),
+        // It serves while its web process does, whatever becomes of the others; their troubles are shown.
+        let down = blueprint.of(Kind::Container).filter(|part| !self.is_up(&part.id));
+        let failures = down.filter_map(|part| self.eyes.ledger.failure(&part.id, &part.fingerprint));
+        let failed = failures.min_by_key(|failed| failed.id.name != "web");
+        let trouble = failed.map(|failed| format!("{}; started again", failed.text));
+        if blueprint.web().is_some_and(|web| self.is_up(&web.id)) {
+            let unplaced = "it has no place of its own: none of its refs can spare one";
+            let unplaced = row.admitted.is_none().then(|| unplaced.to_owned());
+            return (State::Ready, trouble.or(next).or(unplaced), ready);
+        }
+        match failed.filter(|failed| failed.id.name == "web") {
+            Some(failed) => (State::Failed, trouble, failed.at),
+            None => (State::Waking, self.blocked_part(env, generation).or(trouble).or(next), last),
         }
     }
 

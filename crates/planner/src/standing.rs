@@ -118,7 +118,7 @@ impl<'a> Standing<'a> {
         let stands = approval.is_some_and(|approval| {
             approval.revoked.is_none() && (self.now < approval.until || self.is_live(commit, Trust::Approved))
         });
-        allowed && stands && commit.open.iter().any(|(of, _)| of.foreign)
+        allowed && stands && !commit.open.is_empty()
     }
 
     /// The trust at which the commit is or would be staged: the highest that holds. One whose environment nobody wants

@@ -33,7 +33,9 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
         }
     }
     for (id, row) in rows {
-        let stays = !named.contains(id);
+        // Data that nobody could look for has not come back.
+        let unseen = row.held == Some(Reason::Vanished) && !eyes.has_data(id, row);
+        let stays = !named.contains(id) && !unseen;
         if stays && (row.held.is_some() || row.let_go) {
             let row = draft.edit(id, row);
             (row.held, row.let_go) = (None, false);
@@ -117,6 +119,13 @@ impl<'a> Eyes<'a> {
             let missing = !self.inventory.seen.contains_key(&part.id);
             missing && self.inventory.known.contains(&part.id.backend) && !self.ledger.is_busy(&part.id)
         })
+    }
+
+    /// All its data is there.
+    fn has_data(&self, id: &EnvId, row: &EnvRow) -> bool {
+        let generation = row.begun.as_ref().map_or(0, |begun| begun.generation);
+        let blueprint = self.blueprints.get(id, generation);
+        blueprint.is_ok_and(|blueprint| blueprint.data().all(|part| self.is_whole(&part.id)))
     }
 
     /// A place passes to the newest wanted commit of a ref of the one that leaves.

@@ -20,6 +20,9 @@ use crate::resource::{
 
 pub use failure::{Failed, backoff};
 
+/// How long after its deadline a call may still answer.
+const GRACE: Duration = Duration::from_secs(15);
+
 /// A call under way.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -121,7 +124,8 @@ impl Ledger {
         self.version += 1;
         let call = CallId(self.calls_made);
         let within = match action {
-            Action::Ensure(resource) => resource.deadline,
+            // The driver gives up by itself at the deadline, and says what it knows.
+            Action::Ensure(resource) => resource.deadline + GRACE,
             Action::Rest(..) | Action::Remove(..) => BRIEF,
         };
         let id = action.id().clone();

@@ -75,7 +75,7 @@ impl Oracle {
         if self.said.commits.get(&(of.project.clone(), of.sha)).is_some_and(|said| said.removed) {
             return Err(format!("{id} is ensured, and a person removed it"));
         }
-        if self.held.contains(&env) {
+        if self.spared.contains(&env) {
             return Ok(());
         }
         if !self.said.may_run(&of.project, &of.sha, of.trust, &self.policy) {

@@ -66,7 +66,7 @@ impl Oracle {
             return wrong("it is not the web process");
         }
         let Some((project, sha, trust)) = self.names.get(&route.env) else { return wrong("no such environment") };
-        if !self.held.contains(&route.env) && !self.may_serve(project, sha, *trust) {
+        if !self.spared.contains(&route.env) && !self.may_serve(project, sha, *trust) {
             return wrong(&format!("it may not run as {trust}"));
         }
         // What a lost store left is taken up as it is.

@@ -32,7 +32,7 @@ impl Oracle {
         let Some((project, sha, trust)) = self.names.get(env) else {
             return Err(format!("{id} is nobody's"));
         };
-        if !self.held.contains(env) && !self.said.may_run(project, sha, *trust, &self.policy) {
+        if !self.spared.contains(env) && !self.said.may_run(project, sha, *trust, &self.policy) {
             return Err(format!("{id} is left, and {} may not run as {trust}", sha.short()));
         }
         let shown = commits(view).find(|commit| commit.env == *env);
@@ -147,8 +147,9 @@ impl Oracle {
                 continue;
             }
             let envs = trusts.map(|trust| self.key.env(project, sha, trust));
-            let lasts = |reason: &Reason| *reason != Reason::Trust;
-            let doomed = self.excuses.keys().any(|(one, reason)| envs.contains(one) && lasts(reason));
+            // Outranked foreign code comes back; a ref of the project's own that closed has forgotten who asked.
+            let lasts = |one: &EnvId, reason: &Reason| *reason != Reason::Trust || *one == envs[0];
+            let doomed = self.excuses.keys().any(|(one, reason)| envs.contains(one) && lasts(one, reason));
             let shown = commits(view).find(|commit| envs.contains(&commit.env));
             let fine = shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued);
             if !fine && !doomed {
@@ -164,8 +165,9 @@ impl Oracle {
 
     /// After a knock and some time the door is open.
     pub fn judge_woken(&self, env: &EnvId, tables: &Tables) -> Result<(), String> {
-        if self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded)) {
-            // At a full quota a newer commit may take its place at any time.
+        // At a full quota a newer commit may take its place at any time; what lost its data while it was held cannot wake.
+        let displaced = self.excuses.contains_key(&(env.clone(), planner::resource::Reason::Superseded));
+        if displaced || self.robbed.iter().any(|(robbed, _)| robbed == env) {
             return Ok(());
         }
         let route = tables.routes.values().find_map(|route| match route {

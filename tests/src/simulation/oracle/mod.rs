@@ -60,6 +60,8 @@ pub struct Oracle {
     births: BTreeMap<ResourceId, u64>,
     /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
     shown: BTreeSet<EnvId>,
+    /// Environments that the guard has ever held: when their ref is open again they go on, though it had forgotten them.
+    spared: BTreeSet<EnvId>,
     /// Environments that the last view calls held.
     held: BTreeSet<EnvId>,
     /// Jobs that a call was made for in this life of Sidestage.
@@ -95,6 +97,7 @@ impl Oracle {
             doubtful: BTreeMap::new(),
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
+            spared: BTreeSet::new(),
             held: BTreeSet::new(),
             jobs: BTreeSet::new(),
             lost: None,
@@ -210,13 +213,20 @@ impl Oracle {
     fn note_shown(&mut self, view: &planner::view::View) {
         use planner::view::State;
         let serves = |state| matches!(state, State::Ready | State::Dozing | State::Asleep | State::Waking);
-        self.shown.extend(commits(view).filter(|one| serves(one.state)).map(|one| one.env.clone()));
+        for one in commits(view) {
+            if serves(one.state) {
+                self.shown.insert(one.env.clone());
+            } else if one.state != State::Failed {
+                self.shown.remove(&one.env);
+            }
+        }
     }
 
     fn note_held(&mut self, view: &planner::view::View) {
         let refs = view.projects.iter().flat_map(|project| &project.refs);
         let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
         self.held = held.map(|commit| commit.env.clone()).collect();
+        self.spared.extend(self.held.iter().cloned());
         for commit in commits(view).filter(|commit| commit.generation > 0) {
             let highest = self.highest.entry(commit.env.clone()).or_default();
             *highest = (*highest).max(commit.generation);
