@@ -256,14 +256,13 @@ fn approval_expires(seed: u64) -> Result<(), String> {
 /// A foreign commit is approved and up; the project takes it over in a ref of its own, and drops that ref again.
 fn trust_falls_back(seed: u64) -> Result<(), String> {
     let mut stage = Stage::new(seed, |_| ())?;
+    stage.push(2, Fate::Good);
     let sha = stage.push_foreign(1);
     stage.run(10)?;
     stage.ask(|project| Command::Approve { project, sha });
     stage.run(200)?;
     stage.expect("the approved commit", sha, &[State::Ready])?;
     stage.point(2, sha, false);
-    stage.run(10)?;
-    stage.ask(|project| Command::Stage { project, sha });
     stage.run(300)?;
     let trusted =
         commits(&stage.sim.view).any(|one| one.sha == sha && one.trust == Trust::Trusted && one.state == State::Ready);
