@@ -34,14 +34,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: &[],
     },
     Mutant {
-        name: "a failed removal does not count as one until the next listing",
-        rule: "8",
-        file: "ledger/mod.rs",
-        find: "if lowering {\n            observed.phase",
-        with: "if lowering && !MUTANT {\n            observed.phase",
-        seeds: &[],
-    },
-    Mutant {
         name: "a lost call's thing is called again at once",
         rule: "8",
         file: "plan/ensure.rs",
