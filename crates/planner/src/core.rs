@@ -9,7 +9,7 @@ use crate::blueprint::Blueprints;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
-use crate::facts::{Facts, Row};
+use crate::facts::{EnvRow, Facts, Row};
 use crate::heads::heads;
 use crate::identity::{InstanceKey, ProjectName, Sha, Time, Trust};
 use crate::ledger::{Ledger, backoff};
@@ -55,7 +55,7 @@ impl Core {
     /// # Errors
     /// A row that does not parse: table, key and why.
     pub fn restore(key: InstanceKey, policy: Policy, rows: &[Row]) -> Result<Core, String> {
-        let mut facts = Facts::new(&key);
+        let mut facts = Facts::new(key);
         let mut ledger = Ledger::new(&policy);
         for row in rows {
             facts.restore(row)?;
@@ -189,8 +189,7 @@ impl Core {
             let key = (commit.project.clone(), commit.sha);
             let head = commit.open.iter().any(|(of, _)| of.head().is_some_and(|head| head.sha == commit.sha));
             let claimed = [Trust::Trusted, Trust::Approved].iter().any(|trust| {
-                standing.claim(commit, *trust).is_some()
-                    || standing.row(commit, *trust).is_some_and(|row| row.is_live())
+                standing.claim(commit, *trust).is_some() || standing.row(commit, *trust).is_some_and(EnvRow::is_live)
             });
             (head || claimed) && !commit.open.is_empty() && !self.facts.sources.contains_key(&key)
         });
