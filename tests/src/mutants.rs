@@ -170,6 +170,10 @@ fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     let numbers: Vec<u64> = std::env::args().skip(1).map(|text| text.parse().expect(\"a number\")).collect();
     planner::mutants::switch(numbers[0] as usize);
+    if let Err(what) = simulation::scenes::play_scenes(3) {
+        println!(\"{what}\");
+        std::process::exit(1);
+    }
     for seed in &numbers[2..] {
         if let Err(what) = simulation::runner::attempt(*seed) {
             println!(\"seed {seed}: {what}\");

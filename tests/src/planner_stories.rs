@@ -332,12 +332,10 @@ const MANIFEST: &str = "[release]\ncommand = [\"bin/migrate\"]\n";
 
 /// Long hashes of trees and recipes are nothing to read.
 fn shorten(line: &str) -> String {
-    let parts: Vec<String> = line
-        .split('/')
-        .map(|part| {
-            let hash = part.len() >= 12 && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-            if hash { "…".to_owned() } else { part.to_owned() }
-        })
-        .collect();
-    parts.join("/")
+    let is_hash = |part: &str| part.len() >= 12 && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let word = |word: &str| {
+        let parts: Vec<&str> = word.split('/').map(|part| if is_hash(part) { "…" } else { part }).collect();
+        parts.join("/")
+    };
+    line.split(' ').map(word).collect::<Vec<String>>().join(" ")
 }

@@ -87,7 +87,7 @@ pub struct Container {
     pub command: Option<Vec<String>>,
     /// Variables as templates: `${NAME}` of what is injected at start, `${random:N}`. See [`crate::interpolate`].
     pub env: BTreeMap<String, String>,
-    /// Variables known already, such as `PORT` and `STAGING_*`. A companion has none.
+    /// Variables known already, such as `PORT` and `STAGING_*`. A companion gets none of them, but its templates may name them.
     pub injected: BTreeMap<String, String>,
     /// Gets the variables of its generation's database.
     pub database: bool,

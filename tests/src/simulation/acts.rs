@@ -108,7 +108,7 @@ impl Sim {
             _ => rng.between(86_400_000 / 2, 6 * 86_400_000),
         };
         // Long gaps are mostly slept through by the whole machine, as a suspended one does: the clock jumps.
-        let played = gap.min(120_000);
+        let played = gap.min(45_000);
         self.jump = gap - played;
         self.errand(played, Errand::Act);
     }

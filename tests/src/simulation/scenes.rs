@@ -1,7 +1,7 @@
 //! Scenes that a roll of the dice hardly ever plays: each sets up one rule and looks whether it held.
 
 use planner::command::Command;
-use planner::identity::{ProjectName, Ref, Sha, Time};
+use planner::identity::{ProjectName, Ref, Sha, Time, Trust};
 use planner::policy::StageMode;
 use planner::resource::Kind;
 use planner::view::State;
@@ -16,11 +16,14 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 4] = [
+pub const SCENES: [Scene; 7] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
     ("a removed commit stays removed", removed_stays_removed),
+    ("a revoked approval is none", revoked_is_revoked),
+    ("an approval that was not used in time is none", approval_expires),
+    ("what went for a higher trust comes back when that falls", trust_falls_back),
 ];
 
 /// Plays all scenes, some times each.
@@ -63,8 +66,20 @@ impl Stage {
     }
 
     fn push(&mut self, number: u64, fate: Fate) -> Sha {
+        let sha = self.commit(fate);
+        self.point(number, sha, false);
+        sha
+    }
+
+    fn push_foreign(&mut self, number: u64) -> Sha {
+        let sha = self.commit(Fate::Good);
+        self.point(number, sha, true);
+        sha
+    }
+
+    /// A commit with a tree of its own, so that no build is shared.
+    fn commit(&mut self, fate: Fate) -> Sha {
         let sha = loop {
-            // A commit with a tree of its own, so that no build is shared.
             let sha = self.sim.forge.commit(&mut self.sim.world.rng, 0);
             let commit = &self.sim.forge.commits[&sha];
             let trees = self.sim.forge.commits.values().filter(|one| one.source.tree == commit.source.tree).count();
@@ -77,12 +92,22 @@ impl Stage {
         }
         let project = self.project.clone();
         self.sim.introduce(&project, sha);
+        sha
+    }
+
+    /// A pull request points to this commit from now on.
+    fn point(&mut self, number: u64, sha: Sha, foreign: bool) {
+        let project = self.project.clone();
         if let Some(repository) = self.sim.forge.repositories.get_mut(&project) {
-            let new = || Branch { open: true, foreign: false, pushed: Vec::new() };
+            let new = || Branch { open: true, foreign, pushed: Vec::new() };
             repository.refs.entry(Ref::Pull(number)).or_insert_with(new).pushed.push(sha);
         }
         self.sim.hint(&project);
-        sha
+    }
+
+    fn ask(&mut self, command: impl FnOnce(ProjectName) -> Command) {
+        let command = command(self.project.clone());
+        self.sim.ask(command);
     }
 
     fn close(&mut self, numbers: impl IntoIterator<Item = u64>) {
@@ -192,4 +217,59 @@ fn removed_stays_removed(seed: u64) -> Result<(), String> {
     stage.sim.die(false);
     stage.run(200)?;
     stage.expect("the removed commit after a restart", sha, &[State::Removed])
+}
+
+/// Approved, up, revoked; staging alone does not bring it back.
+fn revoked_is_revoked(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |_| ())?;
+    let sha = stage.push_foreign(1);
+    stage.run(10)?;
+    stage.expect("the foreign commit", sha, &[State::Blocked])?;
+    stage.ask(|project| Command::Approve { project, sha });
+    stage.run(200)?;
+    stage.expect("the approved commit", sha, &[State::Ready])?;
+    stage.ask(|project| Command::Revoke { project, sha });
+    stage.run(200)?;
+    stage.ask(|project| Command::Stage { project, sha });
+    stage.run(200)?;
+    stage.expect("the commit whose approval was revoked", sha, &[State::Blocked])
+}
+
+/// Approved while all places are taken; when one is free more than a week later the approval is no good any more.
+fn approval_expires(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| settings.policy.limits.environments = 1)?;
+    let own = stage.push(1, Fate::Good);
+    stage.run(200)?;
+    stage.ask(|project| Command::Pin { project, sha: own });
+    let foreign = stage.push_foreign(2);
+    stage.run(10)?;
+    stage.ask(|project| Command::Approve { project, sha: foreign });
+    stage.run(60)?;
+    stage.expect("the approved commit", foreign, &[State::Queued])?;
+    stage.sim.world.now = Time(stage.sim.world.now.0 + 8 * 86_400_000);
+    stage.run(60)?;
+    stage.ask(|project| Command::Remove { project, sha: own });
+    stage.run(300)?;
+    stage.expect("the commit whose approval has expired", foreign, &[State::Blocked])
+}
+
+/// A foreign commit is approved and up; the project takes it over in a ref of its own, and drops that ref again.
+fn trust_falls_back(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |_| ())?;
+    stage.push(2, Fate::Good);
+    let sha = stage.push_foreign(1);
+    stage.run(10)?;
+    stage.ask(|project| Command::Approve { project, sha });
+    stage.run(200)?;
+    stage.expect("the approved commit", sha, &[State::Ready])?;
+    stage.point(2, sha, false);
+    stage.run(300)?;
+    let trusted =
+        commits(&stage.sim.view).any(|one| one.sha == sha && one.trust == Trust::Trusted && one.state == State::Ready);
+    if !trusted {
+        return Err("the project's own ref does not serve the commit as trusted".into());
+    }
+    stage.close([2]);
+    stage.run(300)?;
+    stage.expect("the commit that is foreign again, and approved", sha, &[State::Ready])
 }

@@ -70,7 +70,7 @@ impl Settings {
             faults,
             bad: [0, 150, 350][rng.below(3) as usize],
             deaths,
-            acts: u32::try_from(rng.between(15, 45)).unwrap_or(30),
+            acts: u32::try_from(rng.between(10, 28)).unwrap_or(20),
         }
     }
 }

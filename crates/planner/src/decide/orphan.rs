@@ -90,3 +90,15 @@ impl<'a> Eyes<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_stands_at_more_than_three_and_more_than_half() {
+        assert!(!Eyes::is_too_many(3, 3), "three may go at once");
+        assert!(!Eyes::is_too_many(4, 8), "half may go at once");
+        assert!(Eyes::is_too_many(4, 7));
+    }
+}

@@ -86,7 +86,7 @@ pub struct Facts {
 impl Facts {
     /// No facts.
     #[must_use]
-    pub fn new(key: &InstanceKey) -> Facts {
+    pub fn new(key: InstanceKey) -> Facts {
         Facts {
             refs: BTreeMap::new(),
             listed: BTreeSet::new(),
@@ -95,7 +95,7 @@ impl Facts {
             approvals: BTreeMap::new(),
             condemned: BTreeMap::new(),
             ids: BTreeMap::new(),
-            key: key.clone(),
+            key,
             version: 0,
             sequence: 0,
             audited: 0,

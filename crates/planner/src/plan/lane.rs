@@ -81,3 +81,57 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{InstanceKey, Sha, Trust};
+    use crate::resource::{Backend, Kind, Owner, Reason, ResourceId};
+
+    #[test]
+    fn a_lane_takes_what_it_has_slots_for_and_says_who_waits() {
+        let key = InstanceKey::new([1; 32]);
+        let project = "shop".parse().unwrap_or_else(|_| unreachable!());
+        let env = |number| Owner::Env(key.env(&project, &Sha::from_bytes([number; 20]), Trust::Trusted));
+        let id = |number| ResourceId {
+            backend: Backend::Objects,
+            owner: env(number),
+            generation: 1,
+            kind: Kind::Bucket,
+            name: "main".to_owned(),
+        };
+        let mut queue = Queue::default();
+        for number in 0..7 {
+            queue.push(Lane::Remove, Time(u64::from(number)), Action::Remove(id(number), Reason::Closed));
+        }
+        let mut plan = Plan::default();
+        queue.fill(&Ledger::default(), &policy(), &mut plan);
+        let started: Vec<&ResourceId> = plan.start.iter().map(|(action, _)| action.id()).collect();
+        assert_eq!(started, [&id(0), &id(1), &id(2), &id(3)], "the longest waiting come first");
+        assert_eq!(plan.waiting[2], (id(6), "2 before it; 4 removals at once".to_owned()));
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            domain: "staging.test".into(),
+            scheme: "http".into(),
+            port: None,
+            console_url: None,
+            projects: BTreeMap::new(),
+            limits: crate::policy::Limits {
+                environments: 20,
+                awake: 8,
+                stopped: 50,
+                builds: 1,
+                cpu: 1000,
+                memory: 1 << 29,
+            },
+            lifetime: crate::policy::Lifetime {
+                idle: std::time::Duration::from_secs(900),
+                sleep: std::time::Duration::from_secs(7200),
+                ttl: std::time::Duration::from_secs(432_000),
+            },
+            addresses: Vec::new(),
+        }
+    }
+}

@@ -82,6 +82,9 @@ impl Oracle {
         {
             return wrong("it does not run, and a listing said so");
         }
+        if self.doubtful.contains_key(&life.id) {
+            return wrong("lowering it failed, and no listing has shown since what it is");
+        }
         let removal = self.flights.values().find(|flight| match &flight.action {
             Action::Remove(id, _) => *id == life.id,
             Action::Rest(id, run) => *id == life.id && *run != Run::Running,

@@ -54,6 +54,8 @@ pub struct Oracle {
     open: BTreeMap<EnvId, Upstream>,
     /// Generations whose door has been open.
     served: BTreeSet<(EnvId, u32)>,
+    /// Things whose rest or removal failed, and when: until a later listing nobody knows what they are.
+    doubtful: BTreeMap<ResourceId, Time>,
     /// Births of data when their generation first served.
     births: BTreeMap<ResourceId, u64>,
     /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
@@ -92,6 +94,7 @@ impl Oracle {
             highest: BTreeMap::new(),
             open: BTreeMap::new(),
             served: BTreeSet::new(),
+            doubtful: BTreeMap::new(),
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
             spared: BTreeSet::new(),
@@ -128,8 +131,14 @@ impl Oracle {
             };
             self.told.hear(now, event, about);
             match event {
-                Event::Returned { call, .. } => drop(self.flights.remove(call)),
-                Event::Listed { seen: Ok(seen), .. } => {
+                Event::Returned { call, result } => {
+                    let flight = self.flights.remove(call).filter(|_| result.is_err());
+                    if let Some(Flight { action: Action::Rest(id, _) | Action::Remove(id, _), .. }) = flight {
+                        self.doubtful.insert(id, now);
+                    }
+                }
+                Event::Listed { backend, began, seen: Ok(seen) } => {
+                    self.doubtful.retain(|id, since| id.backend != *backend || *since >= began.at);
                     for id in seen.keys() {
                         self.note_generation(id);
                     }
@@ -204,13 +213,11 @@ impl Oracle {
     fn note_shown(&mut self, view: &planner::view::View) {
         use planner::view::State;
         let serves = |state| matches!(state, State::Ready | State::Dozing | State::Asleep | State::Waking);
-        for one in commits(view) {
-            if serves(one.state) {
-                self.shown.insert(one.env.clone());
-            } else if one.state != State::Failed {
-                self.shown.remove(&one.env);
-            }
-        }
+        let before = std::mem::take(&mut self.shown);
+        let known = |one: &planner::view::CommitView| {
+            serves(one.state) || one.state == State::Failed && before.contains(&one.env)
+        };
+        self.shown = commits(view).filter(|one| known(one)).map(|one| one.env.clone()).collect();
     }
 
     fn note_held(&mut self, view: &planner::view::View) {
@@ -290,6 +297,7 @@ impl Oracle {
         self.said.crash();
         self.told = Told::default();
         self.flights.clear();
+        self.doubtful.clear();
         self.open.clear();
         self.jobs.clear();
         self.living.clear();
