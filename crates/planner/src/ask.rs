@@ -115,6 +115,9 @@ fn subject(facts: &Facts, policy: &Policy, now: Time, project: &ProjectName, sha
         format!("{project} knows no pull request, branch or tag with the commit {sha}; push it first")
     })?;
     let mut trust = standing.trust(commit);
+    if trust == Trust::Untrusted && commit.is_own() {
+        trust = Trust::Trusted;
+    }
     // What lives on for a while at another trust is still what the person sees.
     let lives = |trust| standing.row(commit, trust).is_some_and(EnvRow::is_live);
     if !lives(trust) && commit.open.is_empty() {
@@ -254,8 +257,21 @@ impl Asking<'_> {
         if row.gone.is_some() && row.asked.is_none() || !row.is_live() && !queued {
             return Err(format!("{} has no environment", self.subject.of.sha.short()));
         }
-        row.sent = Some(Sent { reason: Reason::Person, sequence: self.facts.next_sequence() });
+        let sent = Some(Sent { reason: Reason::Person, sequence: self.facts.next_sequence() });
+        row.sent = sent;
         self.facts.put_env(row.clone());
+        // The commit is what the person removed: nothing comes up in its place at another trust.
+        let Origin { project, sha, .. } = self.subject.of.clone();
+        let approved = self.facts.approvals.contains_key(&(project.clone(), sha));
+        for trust in [Trust::Trusted, Trust::Approved] {
+            let id = self.facts.know(&project, &sha).at(trust).clone();
+            let new = || EnvRow::new(Origin { project: project.clone(), sha, trust });
+            let known = self.facts.envs.get(&id).cloned();
+            let known = known.or_else(|| (approved && trust == Trust::Approved).then(new));
+            if let Some(other) = known.filter(|_| id != self.subject.id) {
+                self.facts.put_env(EnvRow { sent, ..other });
+            }
+        }
         Ok("removing".to_owned())
     }
 

@@ -44,6 +44,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Published {
     from: Option<(u64, u64, Levels)>,
+    /// When time alone may change it.
+    due: Option<Time>,
     tables: Arc<Tables>,
     view: Arc<View>,
     zone: Zone,
@@ -94,7 +96,7 @@ impl Core {
 
         let eyes = Eyes::new(&self.facts, &self.blueprints, &self.inventory, &self.ledger, &self.policy, now);
         let wake_at = next_time(&eyes, &plan, self.ledger.next_deadline());
-        let publish = self.published.refresh(&eyes, &desired, &plan);
+        let publish = self.published.refresh(&eyes, &desired, &plan, wake_at);
         self.waiting = plan.waiting;
 
         let mut persist = self.facts.take_unsaved();
@@ -249,12 +251,19 @@ impl Ledger {
 
 impl Published {
     /// Tables and view, if they differ from the last ones.
-    fn refresh(&mut self, eyes: &Eyes<'_>, desired: &Desired<'_>, plan: &Plan) -> Option<(Arc<Tables>, Arc<View>)> {
+    fn refresh(
+        &mut self,
+        eyes: &Eyes<'_>,
+        desired: &Desired<'_>,
+        plan: &Plan,
+        wake_at: Option<Time>,
+    ) -> Option<(Arc<Tables>, Arc<View>)> {
         let from = (eyes.standing.facts.version, eyes.ledger.version, desired.levels.clone());
-        if self.from.as_ref() == Some(&from) {
+        let due = self.due.is_some_and(|due| due <= eyes.standing.now);
+        if self.from.as_ref() == Some(&from) && !due {
             return None;
         }
-        self.from = Some(from);
+        (self.from, self.due) = (Some(from), wake_at);
         let report = Report::new(eyes, desired, plan);
         let routes = routes(&report);
         let zone = zone(&routes, eyes.standing.policy, &self.zone, eyes.standing.now);

@@ -66,7 +66,8 @@ impl<'r, 'a> Report<'r, 'a> {
             // What is held, or on its way out, is still what stands behind the name.
             let known = |trust: &Trust| standing.row(commit, *trust).is_some();
             let all = [Trust::Trusted, Trust::Approved];
-            trust = all.into_iter().find(|trust| lives(*trust)).unwrap_or(trust);
+            let own = if commit.is_own() { Trust::Trusted } else { trust };
+            trust = all.into_iter().find(|trust| lives(*trust)).unwrap_or(own);
             if trust == Trust::Untrusted && commit.open.is_empty() {
                 trust = all.into_iter().find(known).unwrap_or(trust);
             }

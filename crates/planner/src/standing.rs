@@ -30,6 +30,12 @@ pub struct Commit<'a> {
 }
 
 impl Commit<'_> {
+    /// Whether it is the project's own as far as its refs tell: an older commit of such a ref runs once a person asks.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.open.iter().any(|(of, _)| !of.foreign)
+    }
+
     /// Whether an open ref of the project's own points to it.
     fn is_own_head(&self) -> bool {
         self.open.iter().any(|(of, _)| !of.foreign && of.head().is_some_and(|head| head.sha == self.sha))

@@ -213,13 +213,11 @@ impl Oracle {
     fn note_shown(&mut self, view: &planner::view::View) {
         use planner::view::State;
         let serves = |state| matches!(state, State::Ready | State::Dozing | State::Asleep | State::Waking);
-        for one in commits(view) {
-            if serves(one.state) {
-                self.shown.insert(one.env.clone());
-            } else if one.state != State::Failed {
-                self.shown.remove(&one.env);
-            }
-        }
+        let before = std::mem::take(&mut self.shown);
+        let known = |one: &planner::view::CommitView| {
+            serves(one.state) || one.state == State::Failed && before.contains(&one.env)
+        };
+        self.shown = commits(view).filter(|one| known(one)).map(|one| one.env.clone()).collect();
     }
 
     fn note_held(&mut self, view: &planner::view::View) {
