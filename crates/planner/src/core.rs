@@ -56,7 +56,7 @@ impl Core {
     ///
     /// # Errors
     /// A row that does not parse: table, key and why.
-    pub fn restore(key: &InstanceKey, policy: Policy, rows: &[Row]) -> Result<Core, String> {
+    pub fn restore(key: InstanceKey, policy: Policy, rows: &[Row]) -> Result<Core, String> {
         let mut facts = Facts::new(key);
         let mut ledger = Ledger::new(&policy);
         for row in rows {

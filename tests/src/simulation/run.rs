@@ -111,7 +111,7 @@ impl Sim {
     pub fn with(settings: Settings, mut world: World, tracing: bool) -> Sim {
         let key = InstanceKey::new([7; 32]);
         world.faults = settings.faults;
-        let core = Core::restore(&key, settings.policy.clone(), &[]).expect("an empty store is fine");
+        let core = Core::restore(key.clone(), settings.policy.clone(), &[]).expect("an empty store is fine");
         let mut sim = Sim {
             oracle: Oracle::new(key.clone(), settings.policy.clone()),
             settings,
@@ -396,7 +396,7 @@ impl Sim {
             value: Some(value.clone()),
         };
         let rows: Vec<Row> = self.rows.iter().map(row).collect();
-        Core::restore(&self.key, self.settings.policy.clone(), &rows).expect("our own rows parse")
+        Core::restore(self.key.clone(), self.settings.policy.clone(), &rows).expect("our own rows parse")
     }
 
     /// The judge learns from what was read which commits have a release command.
