@@ -1,7 +1,7 @@
 //! Waking: however many requests wait for an environment, the loop hears one knock a second.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use planner::identity::EnvId;
@@ -33,16 +33,25 @@ impl Doorbell {
             self.ring(&doors.knock, env);
             tokio::select! {
                 // An error means that the loop is gone: nobody will wake anything.
-                come = tables.wait_for(|tables| !is_waking(tables, host)) => return come.is_ok(),
+                come = tables.wait_for(|tables| !is_waking(tables, host)) => {
+                    let come = come.is_ok();
+                    // It was heard. Should the environment fall asleep again at once, the next knock must not wait.
+                    self.lock().remove(env);
+                    return come;
+                }
                 () = &mut deadline => return false,
                 () = sleep(self.every) => {}
             }
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EnvId, Instant>> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ring(&self, knock: &mpsc::Sender<EnvId>, env: &EnvId) {
         let now = Instant::now();
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = self.lock();
         rung.retain(|_, last| now - *last < self.every);
         if rung.contains_key(env) {
             return;

@@ -84,7 +84,8 @@ impl Instance {
         let world = World::open(&config, &dir, &key).await?;
         let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
         let rows = store.load().await.context("cannot read the store")?;
-        let core = Core::restore(key.clone(), config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
+        let core =
+            Core::restore(key.clone(), config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
 
         let (ask, asked) = mpsc::channel(64);
         let (knock, knocked) = mpsc::channel(256);

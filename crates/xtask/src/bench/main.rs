@@ -75,6 +75,8 @@ fn wake(options: &Options, site: &Site, by_hand: &ByHand) -> Result<Option<Row>>
     by_hand.up("sleeper")?;
     let ours = |_| {
         site.client(&["sleep", "--wait", "bench", &sha])?;
+        // Falling asleep is not what is measured.
+        site.await_stopped(&sha)?;
         timed(|| await_page(&site.edge, &site.host(&sha)))
     };
     let peer = |_| {

@@ -108,6 +108,14 @@ impl Site {
         self.until("environments are removed", || Ok(self.states()?.len() <= count))
     }
 
+    /// Waits until no container of this commit runs.
+    pub(crate) fn await_stopped(&self, sha: &str) -> Result<()> {
+        let label = format!("label=sidestage.sha={sha}");
+        self.until("its containers stop", || {
+            Ok(output(docker().args(["ps", "--quiet", "--filter", &label]))?.is_empty())
+        })
+    }
+
     fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         let begun = Instant::now();
         while !done()? {
