@@ -45,6 +45,12 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Remove everything of this instance from this machine: environments, databases, objects, images, state
+    Uninstall {
+        /// There is no way back.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -88,6 +94,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 None => state_dir::notify_socket(&Config::read(&arguments.config)?.state_dir),
             };
             notify::send(&socket, &project, wait).await?;
+        }
+        Command::Uninstall { yes: _ } => {
+            let config = Config::read(&arguments.config)?;
+            Instance::remove_leftovers(&config).await?;
+            println!("Nothing of {} is left on this machine.", config.state_dir.display());
         }
         Command::Client(command) => {
             let socket = match arguments.socket {

@@ -27,7 +27,6 @@ pub(crate) struct Site {
     folder: PathBuf,
     program: PathBuf,
     controller: Child,
-    networks_before: Vec<String>,
     /// Address of the edge.
     pub(crate) edge: String,
 }
@@ -46,12 +45,11 @@ impl Site {
         let port = free_port()?;
         fs::write(folder.join("sidestage.toml"), configuration(&folder, port, free_port()?))?;
         repository(&folder, &program)?;
-        let networks_before = networks()?;
         let log = fs::File::create(folder.join("controller.log"))?;
         let mut serve = Command::new(&program);
         serve.arg("--config").arg(folder.join("sidestage.toml")).arg("serve");
         let controller = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-        let site = Site { folder, program, controller, networks_before, edge: format!("127.0.0.1:{port}") };
+        let site = Site { folder, program, controller, edge: format!("127.0.0.1:{port}") };
         site.until("the repository is known", || Ok(site.json().is_ok_and(|view| knows_the_repository(&view))))?;
         Ok(site)
     }
@@ -149,17 +147,7 @@ impl Site {
     fn clear(&mut self) -> Result<()> {
         terminate(self.controller.id());
         self.controller.wait()?;
-        let pid = fs::read_to_string(self.postgres().join("data/postmaster.pid")).unwrap_or_default();
-        if let Some(pid) = pid.lines().next().and_then(|line| line.parse().ok()) {
-            terminate(pid);
-            let begun = Instant::now();
-            while Path::new(&format!("/proc/{pid}")).exists() && begun.elapsed() < PATIENCE {
-                sleep(Duration::from_millis(50));
-            }
-        }
-        for network in networks()?.iter().filter(|network| !self.networks_before.contains(network)) {
-            let _ = succeeds(docker().args(["network", "rm", network]));
-        }
+        self.client(&["uninstall", "--yes"])?;
         fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
     }
 }
@@ -232,11 +220,6 @@ fn git(folder: &Path) -> Command {
         git.env(format!("GIT_{role}_NAME"), "Bench").env(format!("GIT_{role}_EMAIL"), "bench@example.org");
     }
     git
-}
-
-fn networks() -> Result<Vec<String>> {
-    let ids = output(docker().args(["network", "ls", "--quiet", "--no-trunc"]))?;
-    Ok(ids.lines().map(str::to_owned).collect())
 }
 
 fn free_port() -> Result<u16> {
