@@ -1,14 +1,13 @@
-//! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
+//! The tables of the file, with their defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use planner::identity::ProjectName;
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
+use planner::policy::StageMode;
 use planner::units;
 use serde::{Deserialize, Deserializer};
 
@@ -28,9 +27,9 @@ pub struct Config {
     #[serde(default)]
     pub listen: Listen,
     #[serde(default)]
-    front: Front,
+    pub(super) front: Front,
     #[serde(default)]
-    console: Console,
+    pub(super) console: Console,
     /// Watched repositories.
     #[serde(default)]
     pub project: Vec<Project>,
@@ -44,9 +43,9 @@ pub struct Config {
     #[serde(default)]
     pub network: Network,
     #[serde(default)]
-    limits: LimitsTable,
+    pub(super) limits: LimitsTable,
     #[serde(default)]
-    lifetime: LifetimeTable,
+    pub(super) lifetime: LifetimeTable,
     #[serde(default, rename = "github")]
     _github: Option<NotYet>,
     #[serde(default, rename = "objects")]
@@ -83,16 +82,16 @@ impl Default for Listen {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Front {
-    tls: Tls,
-    dns: Dns,
+pub(super) struct Front {
+    pub(super) tls: Tls,
+    pub(super) dns: Dns,
     #[serde(rename = "trusted_proxies")]
     _trusted_proxies: Option<NotYet>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Dns {
+pub(super) enum Dns {
     Authoritative,
     #[default]
     Off,
@@ -100,7 +99,7 @@ enum Dns {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Tls {
+pub(super) enum Tls {
     #[default]
     Off,
     /// TLS ends in front of us: URLs are https, we listen in clear.
@@ -109,8 +108,8 @@ enum Tls {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Console {
-    url: Option<String>,
+pub(super) struct Console {
+    pub(super) url: Option<String>,
     #[serde(rename = "members")]
     _members: Option<NotYet>,
     #[serde(rename = "invites")]
@@ -134,21 +133,21 @@ pub struct Project {
     #[serde(default)]
     pub refs: Vec<String>,
     #[serde(default = "on_request")]
-    stage: StageMode,
+    pub(super) stage: StageMode,
     #[serde(default)]
-    forks: Forks,
+    pub(super) forks: Forks,
     #[serde(default = "two")]
-    keep: usize,
+    pub(super) keep: usize,
     #[serde(default)]
-    access: Access,
+    pub(super) access: Access,
     #[serde(default)]
-    alias: Alias,
+    pub(super) alias: Alias,
     #[serde(default)]
-    suffix: String,
+    pub(super) suffix: String,
     #[serde(default = "default_baseline")]
-    baselines: BTreeSet<String>,
+    pub(super) baselines: BTreeSet<String>,
     #[serde(default)]
-    images: BTreeSet<String>,
+    pub(super) images: BTreeSet<String>,
     #[serde(default, rename = "github")]
     _github: Option<NotYet>,
     #[serde(default, rename = "wait_for")]
@@ -173,7 +172,7 @@ pub struct Project {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Forks {
+pub(super) enum Forks {
     #[default]
     Never,
     Approve,
@@ -181,7 +180,7 @@ enum Forks {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Access {
+pub(super) enum Access {
     #[default]
     Members,
     Link,
@@ -190,7 +189,7 @@ enum Access {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Alias {
+pub(super) enum Alias {
     #[default]
     Redirect,
     Proxy,
@@ -252,14 +251,14 @@ impl Default for Network {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct LimitsTable {
-    environments: usize,
-    awake: usize,
-    stopped: usize,
-    builds: usize,
-    cpu: f64,
+pub(super) struct LimitsTable {
+    pub(super) environments: usize,
+    pub(super) awake: usize,
+    pub(super) stopped: usize,
+    pub(super) builds: usize,
+    pub(super) cpu: f64,
     #[serde(with = "units::size")]
-    memory: u64,
+    pub(super) memory: u64,
     #[serde(rename = "connections")]
     _connections: Option<NotYet>,
     #[serde(rename = "pids")]
@@ -286,13 +285,13 @@ impl Default for LimitsTable {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct LifetimeTable {
+pub(super) struct LifetimeTable {
     #[serde(with = "units::lifetime")]
-    idle: Duration,
+    pub(super) idle: Duration,
     #[serde(with = "units::lifetime")]
-    sleep: Duration,
+    pub(super) sleep: Duration,
     #[serde(with = "units::lifetime")]
-    ttl: Duration,
+    pub(super) ttl: Duration,
 }
 
 impl Default for LifetimeTable {
@@ -304,7 +303,7 @@ impl Default for LifetimeTable {
 
 /// A key of the contract that this version does not know yet: an error that says so, never silently ignored.
 #[derive(Debug, Clone)]
-struct NotYet;
+pub(super) struct NotYet;
 
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
@@ -326,161 +325,4 @@ fn two() -> usize {
 }
 fn default_baseline() -> BTreeSet<String> {
     BTreeSet::from(["default".to_owned()])
-}
-impl Config {
-    /// Reads and checks the file.
-    ///
-    /// # Errors
-    /// One line: file, line, key, what is wrong and what to do.
-    pub fn read(path: &Path) -> anyhow::Result<Config> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}: name another with --config", path.display()))?;
-        Config::parse(&text).with_context(|| format!("{}", path.display()))
-    }
-
-    /// Parses and checks the text of a configuration.
-    ///
-    /// # Errors
-    /// As [`Config::read`], without the file.
-    pub fn parse(text: &str) -> anyhow::Result<Config> {
-        let config: Config = toml::from_str(text).map_err(|error| {
-            let (line, key) = error.span().map_or((0, String::new()), |span| place(text, span.start));
-            anyhow::anyhow!("line {line}{key}: {}", error.message().replace('\n', " "))
-        })?;
-        config.check()?;
-        Ok(config)
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
-        if self.domain.len() > 180 || !self.domain.split('.').all(label) || !self.domain.contains('.') {
-            bail!("domain: {:?} is not a domain name in lower case, such as staging.example.org", self.domain);
-        }
-        if !self.state_dir.is_absolute() {
-            bail!("state_dir: {} must be an absolute path", self.state_dir.display());
-        }
-        if self.limits.environments == 0 || self.limits.awake == 0 || self.limits.builds == 0 {
-            bail!("[limits]: environments, awake and builds must be at least 1");
-        }
-        if !(0.01..=256.0).contains(&self.limits.cpu) {
-            bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
-        }
-        if self.front.dns == Dns::Authoritative && self.listen.dns.is_none() {
-            bail!("[front] dns = \"authoritative\" needs an address: set [listen] dns, such as \"203.0.113.7:53\"");
-        }
-        let mut suffixes = BTreeMap::new();
-        let mut names = BTreeSet::new();
-        for project in &self.project {
-            if !names.insert(&project.name) {
-                bail!("[[project]] {}: the name stands twice", project.name);
-            }
-            if let Some(other) = suffixes.insert(&project.suffix, &project.name) {
-                bail!(
-                    "[[project]] {} and {other} have the same suffix {:?}: their hosts would collide",
-                    project.name,
-                    project.suffix
-                );
-            }
-            project.check()?;
-        }
-        Ok(())
-    }
-
-    /// Where the DNS listens, if it does.
-    #[must_use]
-    pub fn dns(&self) -> Option<SocketAddr> {
-        self.listen.dns.filter(|_| self.front.dns == Dns::Authoritative)
-    }
-
-    /// `http` or `https`: how visitors reach environments.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        if self.front.tls == Tls::Proxy { "https" } else { "http" }
-    }
-
-    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
-    #[must_use]
-    pub fn inner_port(&self) -> u16 {
-        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
-    }
-
-    /// Base URL of the console.
-    #[must_use]
-    pub fn console_url(&self) -> String {
-        self.console.url.clone().unwrap_or_else(|| format!("http://localhost:{}", self.listen.console.port()))
-    }
-
-    /// The part that the planner reads.
-    #[must_use]
-    pub fn policy(&self) -> Policy {
-        let own_port = if self.scheme() == "https" { 443 } else { 80 };
-        let port = if self.front.tls == Tls::Proxy { own_port } else { self.listen.http.port() };
-        Policy {
-            domain: self.domain.clone(),
-            scheme: self.scheme().to_owned(),
-            port: Some(port).filter(|port| *port != own_port),
-            console_url: Some(self.console_url()),
-            projects: self.project.iter().map(|project| (project.name.clone(), project.policy())).collect(),
-            limits: Limits {
-                environments: self.limits.environments,
-                awake: self.limits.awake,
-                stopped: self.limits.stopped,
-                builds: self.limits.builds,
-                // Checked to lie between 0.01 and 256.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                cpu: (self.limits.cpu * 1000.0) as u32,
-                memory: self.limits.memory,
-            },
-            lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
-            addresses: self.addresses.clone(),
-        }
-    }
-}
-
-impl Project {
-    fn check(&self) -> anyhow::Result<()> {
-        let name = &self.name;
-        if !self.git.is_absolute() {
-            bail!("[[project]] {name}: git = {:?} must be an absolute path of a bare repository", self.git);
-        }
-        if self.keep == 0 {
-            bail!("[[project]] {name}: keep must be at least 1");
-        }
-        if self.suffix.len() > 9 || !self.suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-            bail!("[[project]] {name}: suffix {:?} must be at most 9 of a-z and 0-9", self.suffix);
-        }
-        if let Some(other) = self.baselines.iter().find(|baseline| *baseline != "default") {
-            bail!("[[project]] {name}: baselines: {other:?}: not yet: this version knows \"default\" only");
-        }
-        if self.access == Access::Link {
-            bail!("[[project]] {name}: access = \"link\": not yet: use \"public\" or \"members\"");
-        }
-        Ok(())
-    }
-
-    fn policy(&self) -> ProjectPolicy {
-        ProjectPolicy {
-            stage: self.stage,
-            forks: self.forks == Forks::Approve,
-            keep: self.keep,
-            public: self.access == Access::Public,
-            alias_proxy: self.alias == Alias::Proxy,
-            suffix: self.suffix.clone(),
-            baselines: self.baselines.clone(),
-            images: self.images.clone(),
-        }
-    }
-}
-
-/// Line number, and the key that stands on that line, of a byte offset.
-fn place(text: &str, offset: usize) -> (usize, String) {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let key = line.split_once('=').map_or(line.trim(), |(key, _)| key.trim());
-    let shown = if key.is_empty() { String::new() } else { format!(", {key}") };
-    (before.matches('\n').count() + 1, shown)
 }

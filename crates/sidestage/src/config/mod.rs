@@ -1,0 +1,171 @@
+//! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
+
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
+
+use tables::{Access, Alias, Dns, Forks, Tls};
+pub use tables::{Config, Database, Engine, Listen, Network, Project};
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// One line: file, line, key, what is wrong and what to do.
+    pub fn read(path: &Path) -> anyhow::Result<Config> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}: name another with --config", path.display()))?;
+        Config::parse(&text).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Parses and checks the text of a configuration.
+    ///
+    /// # Errors
+    /// As [`Config::read`], without the file.
+    pub fn parse(text: &str) -> anyhow::Result<Config> {
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let (line, key) = error.span().map_or((0, String::new()), |span| place(text, span.start));
+            anyhow::anyhow!("line {line}{key}: {}", error.message().replace('\n', " "))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if self.domain.len() > 180 || !self.domain.split('.').all(label) || !self.domain.contains('.') {
+            bail!("domain: {:?} is not a domain name in lower case, such as staging.example.org", self.domain);
+        }
+        if !self.state_dir.is_absolute() {
+            bail!("state_dir: {} must be an absolute path", self.state_dir.display());
+        }
+        if self.limits.environments == 0 || self.limits.awake == 0 || self.limits.builds == 0 {
+            bail!("[limits]: environments, awake and builds must be at least 1");
+        }
+        if !(0.01..=256.0).contains(&self.limits.cpu) {
+            bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
+        }
+        if self.front.dns == Dns::Authoritative && self.listen.dns.is_none() {
+            bail!("[front] dns = \"authoritative\" needs an address: set [listen] dns, such as \"203.0.113.7:53\"");
+        }
+        let mut suffixes = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        for project in &self.project {
+            if !names.insert(&project.name) {
+                bail!("[[project]] {}: the name stands twice", project.name);
+            }
+            if let Some(other) = suffixes.insert(&project.suffix, &project.name) {
+                bail!(
+                    "[[project]] {} and {other} have the same suffix {:?}: their hosts would collide",
+                    project.name,
+                    project.suffix
+                );
+            }
+            project.check()?;
+        }
+        Ok(())
+    }
+
+    /// Where the DNS listens, if it does.
+    #[must_use]
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.listen.dns.filter(|_| self.front.dns == Dns::Authoritative)
+    }
+
+    /// `http` or `https`: how visitors reach environments.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.front.tls == Tls::Proxy { "https" } else { "http" }
+    }
+
+    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
+    #[must_use]
+    pub fn inner_port(&self) -> u16 {
+        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
+    }
+
+    /// Base URL of the console.
+    #[must_use]
+    pub fn console_url(&self) -> String {
+        self.console.url.clone().unwrap_or_else(|| format!("http://localhost:{}", self.listen.console.port()))
+    }
+
+    /// The part that the planner reads.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let own_port = if self.scheme() == "https" { 443 } else { 80 };
+        let port = if self.front.tls == Tls::Proxy { own_port } else { self.listen.http.port() };
+        Policy {
+            domain: self.domain.clone(),
+            scheme: self.scheme().to_owned(),
+            port: Some(port).filter(|port| *port != own_port),
+            console_url: Some(self.console_url()),
+            projects: self.project.iter().map(|project| (project.name.clone(), project.policy())).collect(),
+            limits: Limits {
+                environments: self.limits.environments,
+                awake: self.limits.awake,
+                stopped: self.limits.stopped,
+                builds: self.limits.builds,
+                // Checked to lie between 0.01 and 256.
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                cpu: (self.limits.cpu * 1000.0) as u32,
+                memory: self.limits.memory,
+            },
+            lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
+            addresses: self.addresses.clone(),
+        }
+    }
+}
+
+impl Project {
+    fn check(&self) -> anyhow::Result<()> {
+        let name = &self.name;
+        if !self.git.is_absolute() {
+            bail!("[[project]] {name}: git = {:?} must be an absolute path of a bare repository", self.git);
+        }
+        if self.keep == 0 {
+            bail!("[[project]] {name}: keep must be at least 1");
+        }
+        if self.suffix.len() > 9 || !self.suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            bail!("[[project]] {name}: suffix {:?} must be at most 9 of a-z and 0-9", self.suffix);
+        }
+        if let Some(other) = self.baselines.iter().find(|baseline| *baseline != "default") {
+            bail!("[[project]] {name}: baselines: {other:?}: not yet: this version knows \"default\" only");
+        }
+        if self.access == Access::Link {
+            bail!("[[project]] {name}: access = \"link\": not yet: use \"public\" or \"members\"");
+        }
+        Ok(())
+    }
+
+    fn policy(&self) -> ProjectPolicy {
+        ProjectPolicy {
+            stage: self.stage,
+            forks: self.forks == Forks::Approve,
+            keep: self.keep,
+            public: self.access == Access::Public,
+            alias_proxy: self.alias == Alias::Proxy,
+            suffix: self.suffix.clone(),
+            baselines: self.baselines.clone(),
+            images: self.images.clone(),
+        }
+    }
+}
+
+/// Line number, and the key that stands on that line, of a byte offset.
+fn place(text: &str, offset: usize) -> (usize, String) {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let key = line.split_once('=').map_or(line.trim(), |(key, _)| key.trim());
+    let shown = if key.is_empty() { String::new() } else { format!(", {key}") };
+    (before.matches('\n').count() + 1, shown)
+}
