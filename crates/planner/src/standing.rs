@@ -149,7 +149,9 @@ impl<'a> Standing<'a> {
         let pushed = commit.open.iter().filter(|(of, listed)| {
             mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic
         });
-        let asked = row.and_then(|row| row.asked).map(|asked| asked.sequence);
+        // A wish is about the commit: one that has not been fulfilled yet outlasts a rise in trust.
+        let waiting = self.row(commit, Trust::Approved).filter(|row| trust == Trust::Trusted && !row.is_live());
+        let asked = row.into_iter().chain(waiting).filter_map(|row| row.asked).map(|asked| asked.sequence);
         let approval = self.facts.approvals.get(&(commit.project.clone(), commit.sha));
         let approved = approval.filter(|_| trust == Trust::Approved).map(|approval| approval.sequence);
         let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).chain(approved).max()?;

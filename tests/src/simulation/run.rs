@@ -299,6 +299,7 @@ impl Sim {
     fn look(&mut self, backend: Backend) {
         self.looks.insert(backend, Look::UnderWay);
         let began = self.core.begin_listing(self.world.now);
+        self.oracle.begins(began);
         let answers = self.world.answers(backend) && (self.calm || !self.world.rng.chance(self.world.faults / 4));
         let seen = if answers {
             Ok(self.world.list(backend))

@@ -12,7 +12,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::command::Command;
-use planner::event::{CallId, Event, Step};
+use planner::event::{Began, CallId, Event, Step};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
 use planner::policy::Policy;
 use planner::resource::{Action, Owner, Reason, ResourceId};
@@ -116,6 +116,11 @@ impl Oracle {
         }
     }
 
+    /// A listing begins.
+    pub fn begins(&mut self, began: Began) {
+        self.told.begins(began);
+    }
+
     /// The events that the core is about to get.
     pub fn hear(&mut self, now: Time, events: &[Event], world: &World) {
         // Past its deadline a call counts as lost: it may still land, and nobody waits for it.
@@ -129,7 +134,7 @@ impl Oracle {
                 Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
                 _ => None,
             };
-            self.told.hear(now, event, about);
+            self.told.hear(event, about);
             match event {
                 Event::Returned { call, result } => {
                     let flight = self.flights.remove(call).filter(|_| result.is_err());
