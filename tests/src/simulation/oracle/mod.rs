@@ -177,6 +177,7 @@ impl Oracle {
             self.judge_guard(view)?;
             self.note_held(view);
             self.note_shown(view);
+            self.note_closed();
             self.judge_doors(now, tables, world)?;
         }
         self.judge_held(step, &held_before)?;
@@ -223,6 +224,18 @@ impl Oracle {
             serves(one.state) || one.state == State::Failed && before.contains(&one.env)
         };
         self.shown = commits(view).filter(|one| known(one)).map(|one| one.env.clone()).collect();
+    }
+
+    /// What no open ref has goes, unless the guard holds it, and its pin with it.
+    fn note_closed(&mut self) {
+        let pinned = self.said.commits.iter().filter(|(_, said)| said.pinned).map(|(of, _)| of.clone());
+        for (project, sha) in pinned.collect::<Vec<_>>() {
+            let open = !self.said.listed.contains(&project) || self.said.places(&project, &sha).next().is_some();
+            let envs = [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(&project, &sha, trust));
+            if !open && !envs.iter().any(|env| self.held.contains(env)) {
+                self.said.commits.entry((project, sha)).or_default().pinned = false;
+            }
+        }
     }
 
     fn note_held(&mut self, view: &planner::view::View) {
