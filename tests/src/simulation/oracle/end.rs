@@ -25,10 +25,11 @@ impl Oracle {
     }
 
     fn judge_thing(&self, id: &ResourceId, phase: Phase, view: &View) -> Result<(), String> {
-        let left = matches!(phase, Phase::Partial | Phase::Removing | Phase::Lost);
-        let Owner::Env(env) = &id.owner else {
-            return if left { Err(format!("{id} is left {phase:?}")) } else { Ok(()) };
-        };
+        let half = matches!(phase, Phase::Partial | Phase::Lost);
+        if phase == Phase::Removing || half && !matches!(id.owner, Owner::Env(_)) {
+            return Err(format!("{id} is left {phase:?}"));
+        }
+        let Owner::Env(env) = &id.owner else { return Ok(()) };
         let Some((project, sha, trust)) = self.names.get(env) else {
             return Err(format!("{id} is nobody's"));
         };
@@ -44,7 +45,7 @@ impl Oracle {
         let Some(shown) = shown else { return Err(format!("{id} is left, and the view does not show it")) };
         // Nobody knows what served before the store was lost: it is kept as it is until the next generation is ready.
         let unknown = self.lost.is_some() && id.generation < shown.generation && shown.state == State::Failed;
-        if left && !(unknown && phase == Phase::Partial) {
+        if half && !unknown {
             return Err(format!("{id} is left {phase:?}"));
         }
         if !lives(shown.state) {
