@@ -19,6 +19,7 @@ use crate::report::Report;
 use crate::resource::{Failure, Inventory, Kind, Owner, ResourceId};
 use crate::routes::{inside, routes};
 use crate::sleep::Levels;
+use crate::standing::Standing;
 use crate::tables::{Tables, Zone};
 use crate::view::View;
 use crate::zone::zone;
@@ -84,7 +85,8 @@ impl Core {
         let replies = events.into_iter().filter_map(|event| self.hear(now, event)).collect();
         self.ledger.expire(&mut self.inventory, now);
         self.decide(now);
-        let read = self.commits_to_read(now);
+        let standing = Standing::new(&self.facts, &self.policy, now);
+        let read = self.ledger.read(unread(&standing), now);
 
         let desired = desired(&self.facts, &self.blueprints, &self.ledger, &self.policy, now);
         let mut plan = plan(&desired, &self.inventory, &self.ledger, &self.policy, now);
@@ -94,7 +96,7 @@ impl Core {
         let (want, seen) = (&desired.want, &self.inventory.seen);
         self.ledger.forget_failures(|id| want.contains_key(id) || seen.contains_key(id));
 
-        let eyes = Eyes::new(&self.facts, &self.blueprints, &self.inventory, &self.ledger, &self.policy, now);
+        let eyes = Eyes::new(standing, &self.blueprints, &self.inventory, &self.ledger);
         let wake_at = next_time(&eyes, &plan, self.ledger.next_deadline());
         let publish = self.published.refresh(&eyes, &desired, &plan, wake_at);
         self.waiting = plan.waiting;
@@ -191,9 +193,9 @@ impl Core {
     /// Decides until there is nothing left to decide.
     fn decide(&mut self, now: Time) {
         for _ in 0..ROUNDS {
-            let standing = crate::standing::Standing::new(&self.facts, &self.policy, now);
+            let standing = Standing::new(&self.facts, &self.policy, now);
             self.blueprints.refresh(&standing);
-            let eyes = Eyes::new(&self.facts, &self.blueprints, &self.inventory, &self.ledger, &self.policy, now);
+            let eyes = Eyes::new(standing, &self.blueprints, &self.inventory, &self.ledger);
             let decided = decide(&eyes);
             let orphans = decide::orphans(&eyes);
             self.ledger.see_orphans(orphans, now);
@@ -203,21 +205,19 @@ impl Core {
             decided.into_iter().for_each(|fact| self.facts.accept(fact));
         }
     }
+}
 
-    /// Heads and wanted commits that have not been read, each once, and again after a while if that failed.
-    fn commits_to_read(&mut self, now: Time) -> Vec<(ProjectName, Sha)> {
-        let standing = crate::standing::Standing::new(&self.facts, &self.policy, now);
-        let unread = standing.commits().filter(|commit| {
-            let key = (commit.project.clone(), commit.sha);
-            let head = commit.open.iter().any(|(of, _)| of.head().is_some_and(|head| head.sha == commit.sha));
-            let claimed = [Trust::Trusted, Trust::Approved].iter().any(|trust| {
-                standing.claim(commit, *trust).is_some() || standing.row(commit, *trust).is_some_and(EnvRow::is_live)
-            });
-            (head || claimed) && !commit.open.is_empty() && !self.facts.sources.contains_key(&key)
+/// Heads and wanted commits that have not been read.
+fn unread(standing: &Standing<'_>) -> BTreeSet<(ProjectName, Sha)> {
+    let unread = standing.commits().filter(|commit| {
+        let key = (commit.project.clone(), commit.sha);
+        let head = commit.open.iter().any(|(of, _)| of.head().is_some_and(|head| head.sha == commit.sha));
+        let claimed = [Trust::Trusted, Trust::Approved].iter().any(|trust| {
+            standing.claim(commit, *trust).is_some() || standing.row(commit, *trust).is_some_and(EnvRow::is_live)
         });
-        let unread: BTreeSet<(ProjectName, Sha)> = unread.map(|commit| (commit.project.clone(), commit.sha)).collect();
-        self.ledger.read(unread, now)
-    }
+        !commit.open.is_empty() && !standing.facts.sources.contains_key(&key) && (head || claimed)
+    });
+    unread.map(|commit| (commit.project.clone(), commit.sha)).collect()
 }
 
 impl Ledger {
@@ -242,7 +242,7 @@ impl Ledger {
         reading.failure = Some(failure);
     }
 
-    /// Of what is unread, what is to be read now.
+    /// Of what is unread, what is to be read now: each once, and again after a while if that failed.
     fn read(&mut self, unread: BTreeSet<(ProjectName, Sha)>, now: Time) -> Vec<(ProjectName, Sha)> {
         self.reads.retain(|key, _| unread.contains(key));
         let due = unread.into_iter().filter(|key| {

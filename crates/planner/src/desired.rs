@@ -150,6 +150,16 @@ impl<'a> Desired<'a> {
         held.rank = held.rank.min(rank);
     }
 
+    /// Whether a lost store left it of an earlier generation that may have served. It is kept until the next one is ready,
+    /// but no door leads to it, so it need not run.
+    #[must_use]
+    pub fn is_left_behind(&self, id: &ResourceId) -> bool {
+        let Owner::Env(env) = &id.owner else { return false };
+        let live =
+            self.fates.get(env).is_some_and(|fate| matches!(fate, Fate::Live { begun, .. } if id.generation < *begun));
+        live && self.why_not(id).is_none()
+    }
+
     /// Why something that is not wanted goes; none if it is to be left alone.
     #[must_use]
     pub fn why_not(&self, id: &ResourceId) -> Option<Reason> {

@@ -20,10 +20,11 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
     let automatic = settings.stage == StageMode::Automatic && !calm;
     let mut heads: BTreeMap<Ref, Head> = heads.into_iter().map(|head| (head.name.clone(), head)).collect();
     let known: Vec<RefRow> = facts.refs.values().filter(|row| row.project == *project).cloned().collect();
+    let mut closing = Vec::new();
     for row in known {
         match heads.remove(&row.name) {
             Some(head) => seen_again(facts, row, head, automatic, now),
-            None if row.is_open() => close(facts, row, now),
+            None if row.is_open() => closing.push(row),
             None => {}
         }
     }
@@ -41,6 +42,8 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
             commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
         });
     }
+    // Last, since a commit that another ref has taken over is not forgotten.
+    closing.into_iter().for_each(|row| close(facts, row, now));
     facts.put_listed(project);
 }
 

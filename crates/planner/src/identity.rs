@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -88,9 +89,9 @@ impl FromStr for Sha {
     }
 }
 
-/// The name of a watched repository: its `[[project]] name`, its identity for good.
+/// The name of a watched repository: its `[[project]] name`, its identity for good. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProjectName(String);
+pub struct ProjectName(Arc<str>);
 
 impl ProjectName {
     /// The name as text.
@@ -114,7 +115,7 @@ impl FromStr for ProjectName {
             && !text.starts_with('-')
             && !text.ends_with('-');
         if fits {
-            Ok(ProjectName(text.to_owned()))
+            Ok(ProjectName(text.into()))
         } else {
             Err(invalid("project name", text, "1 to 32 of a-z, 0-9 and inner hyphens"))
         }
@@ -202,9 +203,9 @@ impl FromStr for Ref {
 }
 
 /// The identity of an environment: 16 characters of base32, an HMAC of project, sha and trust
-/// under the instance's key, so two instances on one engine or one PostgreSQL never meet.
+/// under the instance's key, so two instances on one engine or one PostgreSQL never meet. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EnvId(String);
+pub struct EnvId(Arc<str>);
 
 impl EnvId {
     /// The id as text: 16 of `a-z2-7`.
@@ -224,11 +225,7 @@ impl FromStr for EnvId {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let fits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
-        if fits {
-            Ok(EnvId(text.to_owned()))
-        } else {
-            Err(invalid("environment id", text, "16 characters of a-z and 2-7"))
-        }
+        if fits { Ok(EnvId(text.into())) } else { Err(invalid("environment id", text, "16 characters of a-z and 2-7")) }
     }
 }
 
@@ -272,7 +269,7 @@ impl InstanceKey {
     /// The environment of this commit at this trust.
     #[must_use]
     pub fn env(&self, project: &ProjectName, sha: &Sha, trust: Trust) -> EnvId {
-        EnvId(self.name("env", &[project.as_str(), &sha.to_string(), trust.as_str()], 16))
+        EnvId(self.name("env", &[project.as_str(), &sha.to_string(), trust.as_str()], 16).into())
     }
 
     /// A password for a purpose, 32 base32 characters.

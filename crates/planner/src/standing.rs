@@ -54,21 +54,20 @@ pub struct Standing<'a> {
     by_project: BTreeMap<&'a ProjectName, BTreeMap<Sha, Commit<'a>>>,
 }
 
+/// Whether anything is remembered of an environment of the commit.
+fn has_env(facts: &Facts, ids: &Ids) -> bool {
+    [Trust::Trusted, Trust::Approved, Trust::Untrusted].iter().any(|trust| facts.envs.contains_key(ids.at(*trust)))
+}
+
 impl<'a> Standing<'a> {
     /// Looks at all facts once.
     #[must_use]
     pub fn new(facts: &'a Facts, policy: &'a Policy, now: Time) -> Standing<'a> {
         let mut by_project: BTreeMap<&'a ProjectName, BTreeMap<Sha, Commit<'a>>> = BTreeMap::new();
-        let known = |sha: &Sha, project: &ProjectName| facts.ids.get_key_value(&(project.clone(), *sha));
-        let mut commit = |project: &ProjectName, sha: &Sha| {
-            let Some(((project, sha), ids)) = known(sha, project) else { return };
-            let new = || Commit { project, sha: *sha, ids, open: Vec::new(), closed: Vec::new() };
-            by_project.entry(project).or_default().entry(*sha).or_insert_with(new);
-        };
-        for row in facts.refs.values() {
-            row.commits.iter().for_each(|listed| commit(&row.project, &listed.sha));
+        for ((project, sha), ids) in &facts.ids {
+            let commit = Commit { project, sha: *sha, ids, open: Vec::new(), closed: Vec::new() };
+            by_project.entry(project).or_default().insert(*sha, commit);
         }
-        facts.envs.values().for_each(|row| commit(&row.of.project, &row.of.sha));
         for row in facts.refs.values() {
             // A project that is not in the configuration any more has no open refs.
             let open = row.is_open() && policy.projects.contains_key(&row.project);
@@ -77,6 +76,11 @@ impl<'a> Standing<'a> {
                 let Some(commit) = commit else { continue };
                 if open { commit.open.push((row, listed)) } else { commit.closed.push((row, listed)) }
             }
+        }
+        // Names outlast what they name.
+        for commits in by_project.values_mut() {
+            commits
+                .retain(|_, commit| !commit.open.is_empty() || !commit.closed.is_empty() || has_env(facts, commit.ids));
         }
         Standing { facts, policy, now, by_project }
     }
@@ -149,7 +153,9 @@ impl<'a> Standing<'a> {
         let pushed = commit.open.iter().filter(|(of, listed)| {
             mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic
         });
-        let asked = row.and_then(|row| row.asked).map(|asked| asked.sequence);
+        // A wish is about the commit: one that has not been fulfilled yet outlasts a rise in trust.
+        let waiting = self.row(commit, Trust::Approved).filter(|row| trust == Trust::Trusted && !row.is_live());
+        let asked = row.into_iter().chain(waiting).filter_map(|row| row.asked).map(|asked| asked.sequence);
         let approval = self.facts.approvals.get(&(commit.project.clone(), commit.sha));
         let approved = approval.filter(|_| trust == Trust::Approved).map(|approval| approval.sequence);
         let last = pushed.map(|(_, listed)| listed.sequence).chain(asked).chain(approved).max()?;

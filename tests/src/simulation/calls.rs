@@ -224,8 +224,10 @@ impl World {
         match action {
             Action::Ensure(resource) => self.make(resource),
             Action::Rest(id, run) => {
-                if matches!(id.kind, Kind::Container) {
-                    self.lower(id, *run, None);
+                let job = id.kind == Kind::Job;
+                let runs = self.things.get(id).is_some_and(|thing| thing.observed.run > Run::Stopped);
+                if id.kind == Kind::Container || job && runs {
+                    self.lower(id, *run, job.then_some(Phase::Lost));
                     if *run == Run::Stopped {
                         self.wake_waiters(id);
                     }

@@ -19,6 +19,9 @@ use super::world::{BACKENDS, Due, World};
 /// How often a backend is listed, in milliseconds.
 const LISTING: u64 = 30_000;
 
+/// The same while nothing happens that nobody asked for.
+const CALM_LISTING: u64 = 50_000;
+
 /// How often, per thousand steps, the rows are compared with what is shown.
 const MEMORY: u64 = 20;
 
@@ -262,7 +265,7 @@ impl Sim {
                 if life == self.life {
                     self.inbox.push(Event::Listed { backend, began, seen });
                     let soon = self.looks.get(&backend) == Some(&Look::Again);
-                    let usual = if self.calm { LISTING } else { self.world.rng.between(5_000, 2 * LISTING) };
+                    let usual = if self.calm { CALM_LISTING } else { self.world.rng.between(5_000, 2 * LISTING) };
                     self.plan_look(backend, if soon { 100 } else { usual });
                 }
             }
@@ -299,6 +302,7 @@ impl Sim {
     fn look(&mut self, backend: Backend) {
         self.looks.insert(backend, Look::UnderWay);
         let began = self.core.begin_listing(self.world.now);
+        self.oracle.begins(began);
         let answers = self.world.answers(backend) && (self.calm || !self.world.rng.chance(self.world.faults / 4));
         let seen = if answers {
             Ok(self.world.list(backend))

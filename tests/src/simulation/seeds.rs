@@ -35,10 +35,19 @@ fn scenes_hold() {
 }
 
 /// Seeds that failed once, and why they are kept.
-const KEPT: [(u64, &str); 12] = [
+const KEPT: [(u64, &str); 22] = [
     (132, "an older commit of an own ref was staged by a person, and the wish was written to its untrusted name"),
-    (842, "the same, by an approval"),
+    (842, "a wish for approved code was forgotten when a ref of the project's own opened on it"),
     (914, "the same, after a restart"),
+    (1225, "the same"),
+    (2491, "the same"),
+    (4595, "what a lost store left ran for ever when the next generation failed"),
+    (5811, "the same"),
+    (9405, "data that a lost store left half made, and nobody knows whether it served"),
+    (3016, "a pin does not outlast the closing of the ref"),
+    (9911, "the same, and a newer commit"),
+    (4773, "a ref that closes forgets who asked for what was not begun"),
+    (5203, "an orphaned job that was half made and could not be stopped"),
     (217, "an expired commit was still on its way out when Sidestage died"),
     (53, "the door closed when one of several processes of a generation came back"),
     (63, "resting a failed web process made it be tried again for ever"),
@@ -47,6 +56,7 @@ const KEPT: [(u64, &str); 12] = [
     (148, "a companion that was deleted outside closed the door"),
     (322, "a generation that came up put a visited one to sleep"),
     (393, "a lost store, and data made again under the same generation"),
+    (6804, "an image was deleted outside just as its build returned"),
     (720, "held and let go were not in the same rows"),
 ];
 

@@ -179,7 +179,8 @@ impl World {
     pub fn create(&mut self, id: &ResourceId, fingerprint: Fingerprint, phase: Phase, uses: Vec<ResourceId>) -> u64 {
         let born = self.number();
         let outputs = Outputs { id: Some(format!("{}-{born}", id.kind.as_str())), ..Outputs::default() };
-        let run = if id.kind == Kind::Container { Run::Stopped } else { Run::Running };
+        let process = matches!(id.kind, Kind::Container | Kind::Job);
+        let run = if process { Run::Stopped } else { Run::Running };
         let observed = Observed { fingerprint, phase, run, uses, outputs };
         self.things.insert(id.clone(), Thing { observed, born, starts: 0, healthy: false, code: None });
         born

@@ -64,14 +64,11 @@ impl<'a> Eyes<'a> {
     /// Opens them.
     #[must_use]
     pub fn new(
-        facts: &'a Facts,
+        standing: Standing<'a>,
         blueprints: &'a Blueprints,
         inventory: &'a Inventory,
         ledger: &'a Ledger,
-        policy: &'a Policy,
-        now: Time,
     ) -> Eyes<'a> {
-        let standing = Standing::new(facts, policy, now);
         let wanted = standing.wanted(None);
         let waiting = BTreeSet::new();
         let mut eyes = Eyes { standing, blueprints, inventory, ledger, wanted, waiting };

@@ -14,12 +14,16 @@ impl Sight<'_> {
             match self.why_not(id) {
                 Some(reason) => self.remove(id, reason, plan, queue),
                 // An orphan stops at once, whatever becomes of it.
-                None if self.ledger.orphans.contains_key(&id.owner) && observed.run > Run::Stopped && runs(id) => {
+                None if self.is_idle(id) && observed.run > Run::Stopped && runs(id) => {
                     self.rest(id, Run::Stopped, plan, queue);
                 }
                 None => {}
             }
         }
+    }
+
+    fn is_idle(self, id: &ResourceId) -> bool {
+        self.ledger.orphans.contains_key(&id.owner) || self.desired.is_left_behind(id)
     }
 
     fn why_not(self, id: &ResourceId) -> Option<Reason> {

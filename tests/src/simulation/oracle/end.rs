@@ -25,7 +25,8 @@ impl Oracle {
     }
 
     fn judge_thing(&self, id: &ResourceId, phase: Phase, view: &View) -> Result<(), String> {
-        if matches!(phase, Phase::Partial | Phase::Removing | Phase::Lost) {
+        let half = matches!(phase, Phase::Partial | Phase::Lost);
+        if phase == Phase::Removing || half && !matches!(id.owner, Owner::Env(_)) {
             return Err(format!("{id} is left {phase:?}"));
         }
         let Owner::Env(env) = &id.owner else { return Ok(()) };
@@ -42,6 +43,11 @@ impl Oracle {
             return Ok(());
         }
         let Some(shown) = shown else { return Err(format!("{id} is left, and the view does not show it")) };
+        // Nobody knows what served before the store was lost: it is kept as it is until the next generation is ready.
+        let unknown = self.lost.is_some() && id.generation < shown.generation && shown.state == State::Failed;
+        if half && !unknown {
+            return Err(format!("{id} is left {phase:?}"));
+        }
         if !lives(shown.state) {
             return Err(format!("{id} is left of an environment that is {}", shown.state.as_str()));
         }
@@ -140,7 +146,8 @@ impl Oracle {
     pub fn judge_asked(&self, world: &World, view: &View) -> Result<(), String> {
         for ((project, sha), said) in &self.said.commits {
             let heads = self.said.places(project, sha).any(|(_, _, back)| back == 0);
-            if !said.asked || !heads || world.fates.get(&(project.clone(), *sha)) != Some(&Fate::Good) {
+            if !said.asked || said.forgotten || !heads || world.fates.get(&(project.clone(), *sha)) != Some(&Fate::Good)
+            {
                 continue;
             }
             let trusts = [Trust::Trusted, Trust::Approved];

@@ -12,7 +12,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::command::Command;
-use planner::event::{CallId, Event, Step};
+use planner::event::{Began, CallId, Event, Step};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
 use planner::policy::Policy;
 use planner::resource::{Action, Owner, Reason, ResourceId};
@@ -116,6 +116,11 @@ impl Oracle {
         }
     }
 
+    /// A listing begins.
+    pub fn begins(&mut self, began: Began) {
+        self.told.begins(began);
+    }
+
     /// The events that the core is about to get.
     pub fn hear(&mut self, now: Time, events: &[Event], world: &World) {
         // Past its deadline a call counts as lost: it may still land, and nobody waits for it.
@@ -129,7 +134,7 @@ impl Oracle {
                 Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
                 _ => None,
             };
-            self.told.hear(now, event, about);
+            self.told.hear(event, about);
             match event {
                 Event::Returned { call, result } => {
                     let flight = self.flights.remove(call).filter(|_| result.is_err());
@@ -172,6 +177,7 @@ impl Oracle {
             self.judge_guard(view)?;
             self.note_held(view);
             self.note_shown(view);
+            self.note_closed();
             self.judge_doors(now, tables, world)?;
         }
         self.judge_held(step, &held_before)?;
@@ -218,6 +224,18 @@ impl Oracle {
             serves(one.state) || one.state == State::Failed && before.contains(&one.env)
         };
         self.shown = commits(view).filter(|one| known(one)).map(|one| one.env.clone()).collect();
+    }
+
+    /// What no open ref has goes, unless the guard holds it, and its pin with it.
+    fn note_closed(&mut self) {
+        let pinned = self.said.commits.iter().filter(|(_, said)| said.pinned).map(|(of, _)| of.clone());
+        for (project, sha) in pinned.collect::<Vec<_>>() {
+            let open = !self.said.listed.contains(&project) || self.said.places(&project, &sha).next().is_some();
+            let envs = [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(&project, &sha, trust));
+            if !open && !envs.iter().any(|env| self.held.contains(env)) {
+                self.said.commits.entry((project, sha)).or_default().pinned = false;
+            }
+        }
     }
 
     fn note_held(&mut self, view: &planner::view::View) {

@@ -16,14 +16,17 @@ impl Oracle {
 
     /// Notes for every environment that exists which reasons hold at this moment.
     pub(super) fn excuse_all(&mut self, now: Time, world: &World) {
-        let envs: Vec<EnvId> = self.highest.keys().cloned().collect();
-        for env in envs {
-            let Some((project, sha, trust)) = self.names.get(&env).cloned() else { continue };
+        let mut held = Vec::new();
+        for env in self.highest.keys() {
+            let Some((project, sha, trust)) = self.names.get(env) else { continue };
             for reason in [Reason::Closed, Reason::Expired, Reason::Superseded, Reason::Trust] {
-                if self.holds(now, world, &env, (&project, &sha, trust), reason) {
-                    self.excuse(&env, reason);
+                if self.holds(now, world, env, (project, sha, *trust), reason) {
+                    held.push((env.clone(), reason));
                 }
             }
+        }
+        for (env, reason) in held {
+            self.excuse(&env, reason);
         }
     }
 

@@ -37,6 +37,8 @@ pub struct CommitSaid {
     pub slept: bool,
     /// Somebody asked for it by name, and nobody removed it since.
     pub asked: bool,
+    /// All refs that had it have closed since somebody asked: what had not been begun by then is forgotten.
+    pub forgotten: bool,
     /// A person removed it, and nobody asked or pushed since.
     pub removed: bool,
     /// Pushed while the project stages by itself.
@@ -72,9 +74,11 @@ impl Said {
                 let automatic = policy.projects.get(project).is_some_and(|one| one.stage == StageMode::Automatic);
                 let later = !self.seen.insert(project.clone());
                 self.listed.insert(project.clone());
+                let mut left = BTreeSet::new();
                 for ((owner, name), said) in &mut self.refs {
                     if owner == project && said.open && !heads.iter().any(|head| head.name == *name) {
                         said.open = false;
+                        left.extend(said.list.iter().copied());
                         said.list = said.list.last().copied().into_iter().collect();
                     }
                 }
@@ -89,6 +93,11 @@ impl Said {
                         commit.automatic |= automatic && later && !head.foreign;
                         said.list.retain(|sha| *sha != head.sha);
                         said.list.push(head.sha);
+                    }
+                }
+                for sha in left {
+                    if self.places(project, &sha).next().is_none() {
+                        self.commits.entry((project.clone(), sha)).or_default().forgotten = true;
                     }
                 }
             }
@@ -117,7 +126,12 @@ impl Said {
         let Some((project, sha)) = command.commit() else { return Some(command) };
         let commit = (project.clone(), *sha);
         let own = self.places(project, sha).any(|(_, said, _)| !said.foreign);
+        let asks = matches!(
+            command,
+            Command::Approve { .. } | Command::Stage { .. } | Command::Reset { .. } | Command::Rebuild { .. }
+        );
         let said = self.commits.entry(commit.clone()).or_default();
+        said.forgotten &= !asks;
         match &command {
             Command::Approve { .. } => {
                 said.approved = Some(now);

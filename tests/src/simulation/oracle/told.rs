@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use planner::event::{Began, Event};
-use planner::identity::Time;
 use planner::resource::{Action, Backend, Kind, Observed, Phase, ResourceId};
 
 /// Listings and answers.
@@ -13,20 +12,27 @@ pub struct Told {
     pub listed: BTreeMap<Backend, (Began, BTreeMap<ResourceId, Observed>)>,
     /// Whether the last listing of a backend succeeded.
     pub known: BTreeMap<Backend, bool>,
-    /// Ensures that returned well since their backend was listed.
-    pub returned: BTreeMap<ResourceId, (Time, Observed)>,
+    /// Ensures that returned well since their backend was listed, each with the listing that had begun last by then.
+    pub returned: BTreeMap<ResourceId, (u64, Observed)>,
+    /// The listing that began last. Several things happen within one millisecond, so the clock does not tell which was first.
+    begun: u64,
 }
 
 impl Told {
+    /// A listing begins: it knows of what has returned by now.
+    pub fn begins(&mut self, began: Began) {
+        self.begun = began.ticket;
+    }
+
     /// Takes in what a listing says, or the return of the call that was about this action.
-    pub fn hear(&mut self, now: Time, event: &Event, about: Option<&Action>) {
+    pub fn hear(&mut self, event: &Event, about: Option<&Action>) {
         match event {
             Event::Listed { backend, began, seen: Ok(seen) } => {
                 if self.listed.get(backend).is_some_and(|(last, _)| last >= began) {
                     return;
                 }
                 self.known.insert(*backend, true);
-                self.returned.retain(|id, (at, _)| id.backend != *backend || *at > began.at);
+                self.returned.retain(|id, (begun, _)| id.backend != *backend || *begun >= began.ticket);
                 self.listed.insert(*backend, (*began, seen.clone()));
             }
             Event::Listed { backend, .. } => {
@@ -34,7 +40,7 @@ impl Told {
             }
             Event::Returned { result, .. } => match (about, result) {
                 (Some(Action::Ensure(resource)), Ok(Some(observed))) => {
-                    self.returned.insert(resource.id.clone(), (now, observed.clone()));
+                    self.returned.insert(resource.id.clone(), (self.begun, observed.clone()));
                 }
                 (Some(Action::Remove(id, _)), _) => drop(self.returned.remove(id)),
                 _ => {}
