@@ -1,5 +1,8 @@
 //! Containers that run once: started, followed into the log, and judged by how they ended.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use bollard::models::ContainerStateStatusEnum;
 use bollard::query_parameters::{KillContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
@@ -12,7 +15,7 @@ use super::{Docker, is_absent, is_conflict, spoken};
 use crate::{Listing, Log};
 
 /// How long output may still come after the end.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(5);
 
 impl Docker {
     /// Runs a job to its end; takes up the one that runs, and reads the result of the one that ended. Being dropped
@@ -58,18 +61,30 @@ impl Docker {
 
     /// Writes what the job prints, from its beginning until its end.
     async fn follow(&self, engine_id: &str, log: &Log) {
-        let Ok(engine) = self.engine().await else { return };
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(true).build();
-        let mut pieces = engine.logs(engine_id, Some(options));
-        let copy = async {
-            while let Some(Ok(piece)) = pieces.next().await {
-                log.write(&lines(&String::from_utf8_lossy(piece.as_ref())));
-            }
-        };
+        let written = AtomicUsize::new(0);
+        let copy = self.copy(engine_id, true, &written, log);
         tokio::pin!(copy);
         tokio::select! {
             () = &mut copy => {}
             _ = self.wait_for_end(engine_id) => { let _ = tokio::time::timeout(DRAIN, copy).await; }
+        }
+        // Whoever follows a container that ends at once may miss its last lines: those are read again.
+        let _ = self.wait_for_end(engine_id).await;
+        let _ = tokio::time::timeout(DRAIN, self.copy(engine_id, false, &written, log)).await;
+    }
+
+    /// Writes what was printed and has not been `written` yet: bytes of the engine's.
+    async fn copy(&self, engine_id: &str, follow: bool, written: &AtomicUsize, log: &Log) {
+        let Ok(engine) = self.engine().await else { return };
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).build();
+        let mut pieces = engine.logs(engine_id, Some(options));
+        let mut read = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            let bytes: &[u8] = piece.as_ref();
+            let known = written.load(Ordering::Relaxed).saturating_sub(read).min(bytes.len());
+            read += bytes.len();
+            written.fetch_max(read, Ordering::Relaxed);
+            log.write(&lines(&String::from_utf8_lossy(&bytes[known..])));
         }
     }
 
