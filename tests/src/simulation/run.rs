@@ -265,7 +265,11 @@ impl Sim {
                 if life == self.life {
                     self.inbox.push(Event::Listed { backend, began, seen });
                     let soon = self.looks.get(&backend) == Some(&Look::Again);
-                    let usual = if self.calm { CALM_LISTING } else { self.world.rng.between(5_000, 2 * LISTING) };
+                    let usual = match (self.world.steady, self.calm) {
+                        (true, _) => LISTING,
+                        (_, true) => CALM_LISTING,
+                        _ => self.world.rng.between(5_000, 2 * LISTING),
+                    };
                     self.plan_look(backend, if soon { 100 } else { usual });
                 }
             }

@@ -28,6 +28,9 @@ impl Oracle {
         if let Some((_, other)) = self.flights.iter().find(|(_, f)| f.action.id() == id && self.is_within(now, f)) {
             return Err(format!("a second call for {id} while {} is under way", verb(&other.action)));
         }
+        if self.unsettled.contains_key(id) {
+            return Err(format!("{} of {id} before a listing has told what became of the last call", verb(action)));
+        }
         if self.told.known.get(&id.backend) != Some(&true) {
             return Err(format!("{} of {id} while its backend is unknown", verb(action)));
         }

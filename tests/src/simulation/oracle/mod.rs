@@ -56,6 +56,8 @@ pub struct Oracle {
     served: BTreeSet<(EnvId, u32)>,
     /// Things whose rest or removal failed, and when: until a later listing nobody knows what they are.
     doubtful: BTreeMap<ResourceId, Time>,
+    /// Things whose last call failed, and the listing that had begun last by then: they rest until a later one.
+    unsettled: BTreeMap<ResourceId, u64>,
     /// Births of data when their generation first served.
     births: BTreeMap<ResourceId, u64>,
     /// Environments that were shown as having been ready: what answers and is not known to cannot be held against anybody.
@@ -95,6 +97,7 @@ impl Oracle {
             open: BTreeMap::new(),
             served: BTreeSet::new(),
             doubtful: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
             spared: BTreeSet::new(),
@@ -138,11 +141,15 @@ impl Oracle {
             match event {
                 Event::Returned { call, result } => {
                     let flight = self.flights.remove(call).filter(|_| result.is_err());
+                    if let Some(flight) = &flight {
+                        self.unsettled.insert(flight.action.id().clone(), self.told.begun());
+                    }
                     if let Some(Flight { action: Action::Rest(id, _) | Action::Remove(id, _), .. }) = flight {
                         self.doubtful.insert(id, now);
                     }
                 }
                 Event::Listed { backend, began, seen: Ok(seen) } => {
+                    self.unsettled.retain(|id, begun| id.backend != *backend || *begun >= began.ticket);
                     self.doubtful.retain(|id, since| id.backend != *backend || *since >= began.at);
                     for id in seen.keys() {
                         self.note_generation(id);
@@ -320,6 +327,7 @@ impl Oracle {
         self.told = Told::default();
         self.flights.clear();
         self.doubtful.clear();
+        self.unsettled.clear();
         self.open.clear();
         self.jobs.clear();
         self.living.clear();

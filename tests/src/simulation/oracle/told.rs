@@ -24,6 +24,11 @@ impl Told {
         self.begun = began.ticket;
     }
 
+    /// The listing that began last.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Takes in what a listing says, or the return of the call that was about this action.
     pub fn hear(&mut self, event: &Event, about: Option<&Action>) {
         match event {
