@@ -64,7 +64,7 @@ fn start() -> Result<String> {
     }
     if Path::new("/run/systemd/system").exists() && succeeds(Command::new("systemctl").args(["cat", "docker.service"]))
     {
-        eprintln!("xtask: starting the container engine (systemctl start docker)");
+        eprintln!("xtask: starting the container engine (systemctl start docker); it is stopped at the end");
         to_end(as_root("systemctl").args(["start", "docker.service"]))?;
         await_answer(|| None)?;
         return Ok("systemd".to_owned());
@@ -72,7 +72,7 @@ fn start() -> Result<String> {
     mount_cgroups()?;
     let log = workspace().join("target/xtask/dockerd.log");
     fs::create_dir_all(log.parent().unwrap_or(Path::new("/")))?;
-    eprintln!("xtask: starting the container engine (dockerd, log: {})", log.display());
+    eprintln!("xtask: starting the container engine (dockerd, log: {}); it is stopped at the end", log.display());
     let output = File::create(&log)?;
     let group = nix::unistd::getegid().to_string();
     let mut child = as_root("dockerd")
@@ -128,14 +128,13 @@ impl Drop for Engine {
         let _ = self.users.rewind().and_then(|()| self.users.read_to_string(&mut how));
         let _ = self.users.set_len(0);
         match how.split_once(' ') {
-            Some((_, pid)) if pid != process() => return,
+            Some((_, pid)) if pid != process() => {}
             Some(("systemd", _)) => {
                 let _ = to_end(as_root("systemctl").args(["stop", "docker.service", "docker.socket"]));
             }
             Some(("dockerd", _)) => stop(),
-            _ => return,
+            _ => {}
         }
-        eprintln!("xtask: stopped the container engine, which was started here");
     }
 }
 

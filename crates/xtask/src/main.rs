@@ -59,7 +59,7 @@ fn test(arguments: &[String]) -> Result<()> {
     // Tests start the program itself.
     run::to_end(run::cargo().args(["build", "--quiet", "--package", "sidestage"]))?;
     let mut proper: Command = run::cargo();
-    proper.args(["test", "--quiet", "--package", "tests"]);
+    proper.args(["test", "--quiet", "--package", "tests", "--lib"]);
     if !arguments.is_empty() {
         return run::to_end(proper.arg("--").args(arguments));
     }
