@@ -109,7 +109,8 @@ impl GitForge {
             return Ok(head);
         }
         if let Ok(sha) = name.parse::<Sha>() {
-            return match own().find(|head| head.sha == sha) {
+            let tips = own().filter(|head| head.sha == sha);
+            return match tips.min_by_key(|head| !matches!(head.name, Ref::Branch(_))) {
                 Some(head) => Ok(head),
                 None => Err(Failure::permanent(self.no_tip(&sha).await)),
             };
