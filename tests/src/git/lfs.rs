@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use drivers::git::Extras;
 use planner::identity::{Sha, Trust};
+use planner::policy::SourceSettings;
 use planner::resource::Failure;
 
 use super::{DOCKERFILE, EXECUTABLE, FILE, Repo, bytes, entries, origin};
 
-const ON: Extras = Extras { submodules: false, lfs: true };
+const ON: SourceSettings = SourceSettings { submodules: false, lfs: true };
 
 fn oid(content: &[u8]) -> String {
     use sha2::Digest;
@@ -33,7 +33,7 @@ fn store(repository: &Path, content: &[u8]) -> PathBuf {
     place
 }
 
-async fn open(repo: &Repo, sha: &Sha, extras: Extras) -> Result<drivers::git::Context, Failure> {
+async fn open(repo: &Repo, sha: &Sha, extras: SourceSettings) -> Result<drivers::git::Context, Failure> {
     repo.forge().with(extras).context(&origin(sha, Trust::Trusted), ".", "Dockerfile").await
 }
 
@@ -74,12 +74,12 @@ async fn without_the_setting_pointers_stay_and_are_counted() {
     let mut files = vec![DOCKERFILE];
     files.extend(names.iter().zip(&pointers).map(|(name, text)| (FILE, name.as_str(), text.as_slice())));
     let sha = repo.commit(&files, &[], "x");
-    let context = open(&repo, &sha, Extras::default()).await.unwrap();
+    let context = open(&repo, &sha, SourceSettings::default()).await.unwrap();
     assert_eq!(context.notes, ["14 LFS files were not fetched; the operator can set source = { lfs = true }"]);
     assert_eq!(entries(&bytes(context).await.unwrap())["assets/3.png"].2, pointers[3]);
     files.push((FILE, ".dockerignore", b"assets\n!assets/3.png\n"));
     let sha = repo.commit(&files, &[], "x");
-    let notes = open(&repo, &sha, Extras::default()).await.unwrap().notes;
+    let notes = open(&repo, &sha, SourceSettings::default()).await.unwrap().notes;
     assert_eq!(notes, ["1 LFS file was not fetched; the operator can set source = { lfs = true }"]);
 }
 

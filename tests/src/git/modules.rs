@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use drivers::git::{Context, Extras};
+use drivers::git::Context;
 use planner::identity::{Sha, Trust};
+use planner::policy::SourceSettings;
 use planner::resource::Failure;
 
 use super::{DOCKERFILE, EXECUTABLE, Entry, FILE, LINK, Repo, SUBMODULE, bytes, commit, entries, git, origin};
 
-const OFF: Extras = Extras { submodules: false, lfs: false };
-const ON: Extras = Extras { submodules: true, lfs: false };
+const OFF: SourceSettings = SourceSettings { submodules: false, lfs: false };
+const ON: SourceSettings = SourceSettings { submodules: true, lfs: false };
 
-async fn open(repo: &Repo, sha: &Sha, trust: Trust, extras: Extras, folder: &str) -> Result<Context, Failure> {
+async fn open(repo: &Repo, sha: &Sha, trust: Trust, extras: SourceSettings, folder: &str) -> Result<Context, Failure> {
     repo.forge().with(extras).context(&origin(sha, trust), folder, "Dockerfile").await
 }
 
@@ -217,7 +218,7 @@ async fn submodules_nest_and_bring_their_own_lfs_objects() {
     let modules = gitmodules(&[("deep/inner", "../inner.git")]);
     let middle = commit(&outer, &[(FILE, ".gitmodules", &modules), (SUBMODULE, "deep/inner", innermost.as_bytes())]);
     let sha = with_module(&repo, "outer", "../outer.git", &middle);
-    let both = Extras { submodules: true, lfs: true };
+    let both = SourceSettings { submodules: true, lfs: true };
     let context = open(&repo, &sha, Trust::Trusted, both, ".").await.unwrap();
     assert_eq!(context.notes, [] as [&str; 0]);
     let found = entries(&bytes(context).await.unwrap());

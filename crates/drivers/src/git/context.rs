@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use planner::identity::Sha;
+use planner::policy::SourceSettings;
 use planner::resource::Failure;
 use planner::spec::Origin;
 
+use super::GitForge;
 use super::blobs::Blobs;
 use super::dockerignore::Dockerignore;
 use super::lfs::{self, Pointer};
@@ -21,7 +23,6 @@ use super::modules::{self, Unfit};
 use super::run::Error;
 use super::stream;
 use super::tree::{Kind, Place, Tree, folders};
-use super::{Extras, GitForge};
 
 /// The longest Dockerfile and the longest `.dockerignore`, in bytes.
 const LONGEST: u64 = 256 << 10;
@@ -275,7 +276,7 @@ async fn dockerignore(top: &Part, dockerfile: &str) -> Result<Dockerignore, Fail
 }
 
 /// Looks into links and pointers, and finds what pointers point to.
-fn settle(mut tree: Tree, mirrors: Vec<Arc<Mirror>>, extras: Extras) -> Result<stream::Source, Failure> {
+fn settle(mut tree: Tree, mirrors: Vec<Arc<Mirror>>, extras: SourceSettings) -> Result<stream::Source, Failure> {
     let stores: Vec<PathBuf> = mirrors.iter().map(|mirror| mirror.source().join("lfs")).collect();
     let mut blobs = Blobs::new(mirrors);
     let lost = |error: io::Error| Failure::transient(format!("the commit's files cannot be read: {error}"));
@@ -315,7 +316,7 @@ fn pointers(tree: &Tree, blobs: &mut Blobs) -> io::Result<Vec<(String, usize, Po
 }
 
 /// The line about what a build does not get because the operator has not said so.
-fn unfetched(extras: Extras, submodules: usize, files: usize) -> Option<String> {
+fn unfetched(extras: SourceSettings, submodules: usize, files: usize) -> Option<String> {
     let counted = |count: usize, what: &str| match count {
         0 => None,
         1 => Some(format!("1 {what}")),
@@ -328,7 +329,7 @@ fn unfetched(extras: Extras, submodules: usize, files: usize) -> Option<String> 
         .then(|| format!("{} {were} not fetched; {}", what.join(", "), remedy(extras, submodules > 0, files > 0)))
 }
 
-fn remedy(extras: Extras, submodules: bool, lfs: bool) -> String {
+fn remedy(extras: SourceSettings, submodules: bool, lfs: bool) -> String {
     let words = [(submodules || extras.submodules, "submodules = true"), (lfs || extras.lfs, "lfs = true")];
     let words: Vec<&str> = words.into_iter().filter_map(|(set, word)| set.then_some(word)).collect();
     format!("the operator can set source = {{ {} }}", words.join(", "))

@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use planner::event::{Head, Source};
 use planner::identity::{Ref, Sha};
+use planner::policy::SourceSettings;
 use planner::resource::Failure;
 
 pub use context::Context;
@@ -39,22 +40,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looking takes at most one part in so many of the time.
 const LOOK_SHARE: u32 = 50;
 
-/// What a build gets beyond the commit's own files, as the operator's `source` says. Nothing by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// Submodules from repositories of the same owner.
-    pub submodules: bool,
-    /// The objects behind Git LFS pointers.
-    pub lfs: bool,
-}
-
 /// One project's repository.
 #[derive(Debug)]
 pub struct GitForge {
     mirror: Arc<Mirror>,
     bases: Vec<String>,
     refs: GlobSet,
-    extras: Extras,
+    extras: SourceSettings,
     /// Mirrors of submodules' repositories, by these.
     modules: Mutex<BTreeMap<PathBuf, Arc<Mirror>>>,
     /// What the refs' files looked like when they were listed last.
@@ -82,12 +74,12 @@ impl GitForge {
         let refs = globs.build().map_err(|error| format!("refs: {error}"))?;
         let mirror = Arc::new(Mirror::new(mirror, source));
         let modules = Mutex::default();
-        Ok(GitForge { mirror, bases, refs, extras: Extras::default(), modules, listed: AtomicU64::new(0) })
+        Ok(GitForge { mirror, bases, refs, extras: SourceSettings::default(), modules, listed: AtomicU64::new(0) })
     }
 
     /// The same forge, whose builds get this beyond the commit's own files.
     #[must_use]
-    pub fn with(mut self, extras: Extras) -> GitForge {
+    pub fn with(mut self, extras: SourceSettings) -> GitForge {
         self.extras = extras;
         self
     }
