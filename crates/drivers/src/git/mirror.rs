@@ -143,9 +143,12 @@ impl Mirror {
     /// Fetches exactly this commit, without its history, unless it is there.
     pub(super) async fn fetch(&self, sha: &Sha) -> Result<(), Failure> {
         let kept = format!("refs/sidestage/{sha}");
-        let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
-        if self.ask(&there).await.is_ok() {
-            return Ok(());
+        // Nothing packs the mirror's refs, and were one packed all the same, its commit would be fetched once more.
+        if self.folder.join(&kept).is_file() {
+            let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
+            if self.ask(&there).await.is_ok() {
+                return Ok(());
+            }
         }
         let mut ready = self.ready.lock().await;
         self.prepare_once(&mut ready).await?;
@@ -209,15 +212,17 @@ impl Mirror {
         let failed = |error: Error| Failure::transient(format!("the commit {sha} cannot be read: {error}"));
         let name = sha.to_string();
         let format = "--format=%T%x00%s%x00%an";
-        let line =
-            self.ask(&["log", "-1", "--no-show-signature", format, "--end-of-options", &name]).await.map_err(failed)?;
+        let line = ["log", "-1", "--no-show-signature", format, "--end-of-options", &name];
+        // Side by side: whoever pushed waits for both.
+        let line = async { self.ask(&line).await.map_err(failed) };
+        let (line, manifest) = tokio::try_join!(line, self.blob(&name, manifest::FILE, manifest::LONGEST))?;
         let line = String::from_utf8_lossy(&line);
         let mut fields = line.trim_end_matches('\n').splitn(3, '\0');
         let mut field = || fields.next().unwrap_or_default();
         let tree =
             field().parse().map_err(|error| Failure::permanent(format!("the commit {sha} has no tree: {error}")))?;
         let (subject, author) = (clean(field(), 500), clean(field(), 200));
-        let manifest = match self.blob(&name, manifest::FILE, manifest::LONGEST).await? {
+        let manifest = match manifest {
             Blob::Absent => Manifest::parse(None),
             Blob::File(bytes) => Manifest::parse(Some(&bytes)),
             Blob::TooLarge(bytes) => Err(manifest::too_long(bytes)),
