@@ -123,6 +123,6 @@ fn contexts(forges: &Forges) -> docker::Contexts {
     Arc::new(move |build| {
         let of = &build.of;
         let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
-        runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))
+        runtime.block_on(forge.context(of, &build.context, &build.dockerfile))
     })
 }
