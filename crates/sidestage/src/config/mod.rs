@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, SourceSettings};
 
 pub use front::Certificate;
 use tables::{Access, Alias, Forks};
@@ -98,9 +98,14 @@ impl Config {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 cpu: (self.limits.cpu * 1000.0) as u32,
                 memory: self.limits.memory,
+                pids: 256,
+                disk: 2 << 30,
+                connections: 20,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
+            extensions: BTreeSet::new(),
+            objects_public: true,
         }
     }
 }
@@ -136,6 +141,9 @@ impl Project {
             suffix: self.suffix.clone(),
             baselines: self.baselines.clone(),
             images: self.images.clone(),
+            secrets: BTreeMap::new(),
+            image_wait: std::time::Duration::from_secs(30 * 60),
+            source: SourceSettings::default(),
         }
     }
 }
