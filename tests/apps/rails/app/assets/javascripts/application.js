@@ -1,0 +1,16 @@
+//= require rails-ujs
+//= require activestorage
+//= require_self
+
+// A product's card changes when the worker is through with its photo.
+document.addEventListener("DOMContentLoaded", () => {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const socket = new WebSocket(`${scheme}://${location.host}/cable`, ["actioncable-v1-json"]);
+  const identifier = JSON.stringify({ channel: "ProductsChannel" });
+  socket.onmessage = ({ data }) => {
+    const { type, message } = JSON.parse(data);
+    if (type === "welcome") socket.send(JSON.stringify({ command: "subscribe", identifier }));
+    if (type === "confirm_subscription") document.body.dataset.live = "yes";
+    if (message && document.getElementById(message.id)) document.getElementById(message.id).outerHTML = message.html;
+  };
+});
