@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use console::Links;
@@ -12,7 +13,9 @@ use drivers::docker::{self, Docker};
 use drivers::git::GitForge;
 use drivers::objects::{ObjectStore, Objects};
 use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
-use edge::{Visits, proxy::Side};
+use edge::Visits;
+use edge::proxy::Side;
+use edge::tls::{Source, Tls};
 use planner::core::Core;
 use planner::identity::{InstanceKey, ProjectName};
 use planner::injected::Endpoints;
@@ -24,11 +27,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::calls::Calls;
 use crate::clock::now;
-use crate::config::Config;
+use crate::config::{Certificate, Config};
 use crate::controller::{Controller, Ends, Parts};
 use crate::listings::Listings;
 use crate::logs::Logs;
@@ -50,6 +53,7 @@ pub struct Instance {
     world: World,
     doors: console::Doors,
     links: Links,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -66,7 +70,7 @@ struct World {
 
 /// Bound listeners, before anything is started: a taken port stops the start while nothing has happened.
 struct Sockets {
-    http: TcpListener,
+    visitors: Vec<TcpListener>,
     console: TcpListener,
     dns: Vec<UdpSocket>,
     dns_tcp: Vec<TcpListener>,
@@ -80,8 +84,10 @@ impl Instance {
     pub async fn start(config: Config) -> anyhow::Result<Instance> {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
+        let tls = certificate(&config, &dir)?;
         let sockets = Sockets::bind(&config).await?;
-        let world = World::open(&config, &dir, &key).await?;
+        let public = tls.as_ref().is_some_and(Tls::is_public);
+        let world = World::open(&config, &dir, &key, public).await?;
         let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
         let rows = store.load().await.context("cannot read the store")?;
         let core =
@@ -98,9 +104,9 @@ impl Instance {
         let objects = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let edge = edge::Doors { tables: published, knock, visits, objects: objects.local_addr()? };
         let doors = console::Doors { view: shown, ask, now };
-        let instance = Instance { links: Links::new(now), config, dir, key, world, doors, shutdown, tasks };
+        let instance = Instance { links: Links::new(now), config, dir, key, world, doors, tls, shutdown, tasks };
         instance.serve_objects(objects);
-        instance.serve_edge(sockets.http, sockets.dns, sockets.dns_tcp, &edge).await?;
+        instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
         instance.run_loop(core, store, ends);
         Ok(instance)
@@ -111,20 +117,28 @@ impl Instance {
         self.tasks.spawn(async move { store.serve(listener, shutdown).await });
     }
 
-    /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
+    /// Outer and inner edge, on the same ports, and the DNS for visitors and for foreign code.
     async fn serve_edge(
         &self,
-        http: TcpListener,
+        visitors: Vec<TcpListener>,
         mut dns: Vec<UdpSocket>,
         mut dns_tcp: Vec<TcpListener>,
         doors: &edge::Doors,
     ) -> anyhow::Result<()> {
         let services = IpAddr::from(self.world.services);
-        let inner = bind::tcp(SocketAddr::new(services, self.config.inner_port()), "inner edge").await?;
+        let mut edges: Vec<_> = visitors.into_iter().map(|listener| (listener, Side::Outer)).collect();
+        for port in self.config.inner_ports() {
+            edges.push((bind::tcp(SocketAddr::new(services, port), "inner edge").await?, Side::Inner));
+        }
         dns.push(bind::udp(SocketAddr::new(services, 53), "DNS of environments").await?);
         dns_tcp.push(bind::tcp(SocketAddr::new(services, 53), "DNS of environments").await?);
-        self.tasks.spawn(edge::proxy::serve(http, doors.clone(), Side::Outer, self.shutdown.clone()));
-        self.tasks.spawn(edge::proxy::serve(inner, doors.clone(), Side::Inner, self.shutdown.clone()));
+        for (listener, side) in edges {
+            let (doors, tls, stop) = (doors.clone(), self.tls.clone(), self.shutdown.clone());
+            self.tasks.spawn(edge::proxy::serve(listener, doors, side, tls, stop));
+        }
+        if let Some(tls) = self.tls.clone() {
+            self.tasks.spawn(tls.keep(self.shutdown.clone()));
+        }
         let answers = edge::dns::serve(dns, dns_tcp, doors.tables.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             if let Err(failure) = answers.await {
@@ -195,6 +209,19 @@ impl Instance {
         state_dir::control_socket(&self.config.state_dir)
     }
 
+    /// What people have to trust to open environments without a warning: the certificate of our own authority, if it signs.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref()?.published()
+    }
+
+    /// Has certificate and key read again from their files.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -241,7 +268,7 @@ impl Instance {
         }
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
-        World::open(config, &dir, &key).await?.destroy(&key).await?;
+        World::open(config, &dir, &key, false).await?.destroy(&key).await?;
         remove_folders(&config.state_dir)
     }
 }
@@ -249,11 +276,14 @@ impl Instance {
 impl Sockets {
     async fn bind(config: &Config) -> anyhow::Result<Sockets> {
         let mut sockets = Sockets {
-            http: bind::tcp(config.listen.http, "[listen] http").await?,
+            visitors: vec![bind::tcp(config.listen.http, "[listen] http").await?],
             console: bind::tcp(config.listen.console, "[listen] console").await?,
             dns: Vec::new(),
             dns_tcp: Vec::new(),
         };
+        if let Some(address) = config.https() {
+            sockets.visitors.push(bind::tcp(address, "[listen] https").await?);
+        }
         if let Some(address) = config.dns() {
             sockets.dns.push(bind::udp(address, "[listen] dns").await?);
             sockets.dns_tcp.push(bind::tcp(address, "[listen] dns").await?);
@@ -263,14 +293,12 @@ impl Sockets {
 }
 
 impl World {
-    async fn open(config: &Config, dir: &StateDir, key: &InstanceKey) -> anyhow::Result<World> {
+    /// `public`: clients trust the certificate of both edges as they come.
+    async fn open(config: &Config, dir: &StateDir, key: &InstanceKey, public: bool) -> anyhow::Result<World> {
         let services = docker::service_bridge(key, config.network.services).await.context("the service address")?;
         let forges = forges(config, dir)?;
-        let port = config.inner_port();
-        let authority = if port == 80 { config.domain.clone() } else { format!("{}:{port}", config.domain) };
-        // Inside, the endpoint is plain http even where a proxy in front speaks https: the inner edge has no certificate.
-        let endpoints =
-            Endpoints { domain: config.domain.clone(), objects: format!("http://{authority}"), database_port: 5432 };
+        let objects = config.objects_url(public);
+        let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
@@ -300,6 +328,38 @@ impl World {
         self.server.destroy().await.context("the database server")?;
         docker::remove_service_bridge(key).await.context("the service address")
     }
+}
+
+/// Looks at the operator's certificate and key, if the configuration names them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_certificate(config: &Config) -> anyhow::Result<()> {
+    let Some(Certificate::Files(certificate, key)) = config.certificate() else { return Ok(()) };
+    open_tls(config, Source::Files { certificate: certificate.to_owned(), key: key.to_owned() }).map(drop)
+}
+
+/// The certificate of both edges, where we end TLS ourselves.
+fn certificate(config: &Config, dir: &StateDir) -> anyhow::Result<Option<Tls>> {
+    let source = match config.certificate() {
+        None => return Ok(None),
+        Some(Certificate::Own) => {
+            Source::Own { authority: dir.authority(), published: state_dir::authority_certificate(&config.state_dir) }
+        }
+        Some(Certificate::Files(certificate, key)) => {
+            Source::Files { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+    };
+    let tls = open_tls(config, source)?;
+    if !tls.is_public() {
+        let endpoint = config.objects_url(false);
+        info!(endpoint, "the certificate is not publicly trusted: environments reach the object store in clear");
+    }
+    Ok(Some(tls))
+}
+
+fn open_tls(config: &Config, source: Source) -> anyhow::Result<Tls> {
+    Tls::open(source, &config.domain, SystemTime::now()).context("[front] tls")
 }
 
 fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
