@@ -2,7 +2,7 @@
 //= require activestorage
 //= require_self
 
-// A product's card changes when the worker is through with its photo.
+// A product's card comes, or changes, when the worker is through with its photo.
 document.addEventListener("DOMContentLoaded", () => {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/cable`, ["actioncable-v1-json"]);
@@ -11,6 +11,10 @@ document.addEventListener("DOMContentLoaded", () => {
     const { type, message } = JSON.parse(data);
     if (type === "welcome") socket.send(JSON.stringify({ command: "subscribe", identifier }));
     if (type === "confirm_subscription") document.body.dataset.live = "yes";
-    if (message && document.getElementById(message.id)) document.getElementById(message.id).outerHTML = message.html;
+    if (message) {
+      const card = document.getElementById(message.id);
+      if (card) card.outerHTML = message.html;
+      else document.getElementById("shelf").insertAdjacentHTML("beforeend", message.html);
+    }
   };
 });
