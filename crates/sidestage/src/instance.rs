@@ -309,6 +309,7 @@ impl World {
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
             durable: config.database.durable,
+            extensions: config.policy().extensions,
             ..ServerSettings::new(home, IpAddr::from(services))
         };
         let server = Arc::new(Server::start(managed).await.context("the database server")?);
