@@ -24,7 +24,12 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
     let mut leaving = Vec::new();
     for (id, row, reason) in &judged {
         if is_guarded(row, *reason) && (row.held.is_some() || too_many) && !row.let_go {
-            draft.edit(id, row).held = Some(*reason);
+            let kept = draft.edit(id, row);
+            if row.coming().is_some() && eyes.has_vanished(id, row) {
+                // What is held goes on: without its data it would neither come up nor fail.
+                eyes.begin_again(id, row, kept);
+            }
+            kept.held = Some(*reason);
         } else if *reason == Reason::Vanished {
             eyes.begin_again(id, row, draft.edit(id, row));
         } else {

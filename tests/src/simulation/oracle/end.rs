@@ -33,14 +33,14 @@ impl Oracle {
         let Some((project, sha, trust)) = self.names.get(env) else {
             return Err(format!("{id} is nobody's"));
         };
-        if !self.spared.contains(env) && !self.said.may_run(project, sha, *trust, &self.policy) {
-            return Err(format!("{id} is left, and {} may not run as {trust}", sha.short()));
-        }
         let shown = commits(view).find(|commit| commit.env == *env);
         // What a lost store left is an orphan; too many of them wait for a person, and the view says so.
         let orphaned = self.lost.is_some() && view.warnings.iter().any(|line| line.contains("known by nothing"));
         if shown.is_none() && orphaned {
             return Ok(());
+        }
+        if !self.spared.contains(env) && !self.said.may_run(project, sha, *trust, &self.policy) {
+            return Err(format!("{id} is left, and {} may not run as {trust}", sha.short()));
         }
         let Some(shown) = shown else { return Err(format!("{id} is left, and the view does not show it")) };
         // Nobody knows what served before the store was lost: it is kept as it is until the next generation is ready.
@@ -152,7 +152,8 @@ impl Oracle {
             }
             let trusts = [Trust::Trusted, Trust::Approved];
             let may = |trust: &Trust| {
-                let sure = *trust == Trust::Trusted || said.surely_approved;
+                let approved = said.surely_approved && self.approval_holds(world.now, project, sha);
+                let sure = *trust == Trust::Trusted || approved;
                 sure && self.said.may_run(project, sha, *trust, &self.policy)
             };
             if !trusts.iter().any(may) {

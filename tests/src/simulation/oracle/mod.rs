@@ -187,7 +187,7 @@ impl Oracle {
             self.note_closed();
             self.judge_doors(now, tables, world)?;
         }
-        self.judge_held(step, &held_before)?;
+        self.judge_held(step, &held_before, world)?;
         for (call, action) in &step.start {
             self.judge_action(now, *call, action, world)?;
             self.flights.insert(*call, Flight { action: action.clone(), since: now });
@@ -281,11 +281,15 @@ impl Oracle {
     }
 
     /// What the guard holds back stays, until a person lets it go or its reason is gone.
-    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>) -> Result<(), String> {
+    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>, world: &World) -> Result<(), String> {
         for (_, action) in &step.start {
-            let Action::Remove(id, Reason::Closed | Reason::Expired | Reason::Vanished) = action else { continue };
+            let Action::Remove(id, reason @ (Reason::Closed | Reason::Expired | Reason::Vanished)) = action else {
+                continue;
+            };
             let Owner::Env(env) = &id.owner else { continue };
-            if held.contains(env) && !self.released.contains(env) {
+            // What is held and has lost its data while it came up begins again.
+            let served = *reason != Reason::Vanished || self.generation_was_ready(world, env, id.generation);
+            if served && held.contains(env) && !self.released.contains(env) {
                 return Err(format!("{id} goes though the guard holds it"));
             }
         }

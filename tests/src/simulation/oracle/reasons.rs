@@ -95,17 +95,15 @@ impl Oracle {
         };
         let capped = |reason: Reason| self.excuses.get(&(env.clone(), reason)).is_some_and(|cap| *cap >= id.generation);
         let ok = match reason {
-            Reason::Closed
-            | Reason::Expired
-            | Reason::Superseded
-            | Reason::Person
-            | Reason::Revoked
-            | Reason::Trust => capped(reason),
+            // What the guard has kept of a closed ref that is open again is old news there.
+            Reason::Superseded => capped(reason) || self.spared.contains(env) && capped(Reason::Closed),
+            Reason::Closed | Reason::Expired | Reason::Person | Reason::Revoked | Reason::Trust => capped(reason),
             Reason::Replaced => self.is_replaced(world, env, id),
             Reason::Cold => self.may_go_cold(id),
             Reason::Drift => self.has_drifted(id),
             Reason::Unwanted => id.kind == Kind::Image || self.is_needless(world, env, id),
-            Reason::Vanished => self.robbed.contains(&(env.clone(), id.generation)),
+            // What is left of generations before the one that was robbed is of no use either.
+            Reason::Vanished => self.robbed.iter().any(|(one, generation)| one == env && *generation >= id.generation),
             Reason::Orphan => self.is_orphan(now, env, id),
         };
         if ok { Ok(()) } else { Err(format!("{id} is removed as {reason:?}, and that does not hold")) }
