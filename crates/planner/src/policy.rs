@@ -41,7 +41,7 @@ impl Policy {
 }
 
 /// When commits of a project are staged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageMode {
     /// Never.
@@ -54,7 +54,7 @@ pub enum StageMode {
 }
 
 /// One watched repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProjectPolicy {
     /// When commits are staged.
     pub stage: StageMode,

@@ -88,7 +88,9 @@ impl<'r, 'a> Report<'r, 'a> {
         let held = row
             .held
             .map(|held| format!("its removal ({}) is held: `sidestage gc --confirm` lets it happen", why(held)));
-        (state, held.or(reason), since)
+        let commit = self.eyes.standing.commit(&row.of.project, &row.of.sha);
+        let left = commit.and_then(Commit::left_by).filter(|_| row.of.trust == Trust::Trusted);
+        (state, held.or(reason).or(left.map(RefRow::whereabouts)), since)
     }
 
     fn serving(&self, env: &EnvId, row: &EnvRow, generation: u32) -> Told {
@@ -297,6 +299,7 @@ pub fn why(reason: Reason) -> &'static str {
         Reason::Drift => "it differed from what is wanted",
         Reason::Unwanted => "nobody wants it any more",
         Reason::Vanished => "its data vanished",
+        Reason::TakenOut => "its project was taken out of the configuration",
         Reason::Orphan => "nobody knows it",
     }
 }

@@ -260,6 +260,8 @@ pub enum Reason {
     Unwanted,
     /// Its data vanished from outside; the next generation begins.
     Vanished,
+    /// Its project was taken out of the configuration, and a person has confirmed.
+    TakenOut,
     /// Ours by name, and no fact knows it.
     Orphan,
 }

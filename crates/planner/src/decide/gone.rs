@@ -16,14 +16,18 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
     let rows = &eyes.facts().envs;
     let judged: Vec<(&EnvId, &EnvRow, Reason)> =
         rows.iter().filter_map(|(id, row)| Some((id, row, eyes.verdict(id, row)?))).collect();
-    let guarded = judged.iter().filter(|(_, row, reason)| is_guarded(row, *reason)).count();
+    let counts = |row, reason| reason != Reason::TakenOut && is_guarded(row, reason);
+    let guarded = judged.iter().filter(|(_, row, reason)| counts(row, *reason)).count();
     let live = rows.values().filter(|row| row.is_live()).count();
     let too_many = Eyes::is_too_many(guarded, live);
     let named: BTreeSet<&EnvId> = judged.iter().map(|(id, ..)| *id).collect();
     let mut draft = Draft::default();
     let mut leaving = Vec::new();
     for (id, row, reason) in &judged {
-        if is_guarded(row, *reason) && (row.held.is_some() || too_many) && !row.let_go {
+        // A project that was taken out by mistake costs nothing, however little it has.
+        let taken_out = *reason == Reason::TakenOut;
+        let held = row.held.is_some_and(|held| held != Reason::TakenOut);
+        if is_guarded(row, *reason) && (held || too_many || taken_out) && !row.let_go {
             let kept = draft.edit(id, row);
             if row.coming().is_some() && eyes.has_vanished(id, row) {
                 // What is held goes on: without its data it would neither come up nor fail.
@@ -62,7 +66,7 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
 /// generation that only comes up is nobody's loss; held back, the generation could neither go on nor begin again.
 fn is_guarded(row: &EnvRow, reason: Reason) -> bool {
     match reason {
-        Reason::Closed | Reason::Expired => true,
+        Reason::Closed | Reason::Expired | Reason::TakenOut => true,
         Reason::Vanished => row.coming().is_none(),
         _ => false,
     }
@@ -93,6 +97,9 @@ impl<'a> Eyes<'a> {
         if self.is_revoked(row) {
             return Some(Reason::Revoked);
         }
+        if self.facts().taken_out.contains(&row.of.project) {
+            return Some(Reason::TakenOut);
+        }
         let commit = self.commit_of(&row.of)?;
         if commit.open.is_empty() {
             return Some(Reason::Closed);
@@ -113,7 +120,9 @@ impl<'a> Eyes<'a> {
         if !self.wanted.contains(id) {
             return Some(Reason::Superseded);
         }
-        self.has_vanished(id, row).then_some(Reason::Vanished)
+        // What its branch or tag has left behind does not begin again.
+        let left = commit.left_by().is_some() && row.of.trust == Trust::Trusted;
+        self.has_vanished(id, row).then_some(if left { Reason::Closed } else { Reason::Vanished })
     }
 
     fn is_revoked(&self, row: &EnvRow) -> bool {

@@ -104,6 +104,7 @@ impl Oracle {
             Reason::Unwanted => id.kind == Kind::Image || self.is_needless(world, env, id),
             // What is left of generations before the one that was robbed is of no use either.
             Reason::Vanished => self.robbed.iter().any(|(one, generation)| one == env && *generation >= id.generation),
+            Reason::TakenOut => self.is_taken_out(env),
             Reason::Orphan => self.is_orphan(now, env, id),
         };
         if ok { Ok(()) } else { Err(format!("{id} is removed as {reason:?}, and that does not hold")) }
