@@ -7,6 +7,7 @@ pub mod git;
 mod log;
 pub mod objects;
 pub mod postgres;
+mod secrets;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use planner::identity::Sha;
 use planner::resource::{Failure, Observed, Owner, Resource, ResourceId, Run};
 
 pub use log::Log;
+pub use secrets::{Secrets, Values};
 
 /// What a listing covers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -246,7 +246,7 @@ impl Driver for Postgres {
     }
 
     async fn ensure(&self, resource: &Resource, _: &Listing, log: &Log) -> Result<Observed, Failure> {
-        let (Some((env, generation, name)), Spec::Database { of, baseline }) =
+        let (Some((env, generation, name)), Spec::Database { of, baseline, extensions: _ }) =
             (Postgres::place(&resource.id), &resource.spec)
         else {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));

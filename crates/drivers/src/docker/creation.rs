@@ -7,6 +7,7 @@ use bollard::models::{HostConfig, ImageInspect};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use futures_util::StreamExt;
 use planner::resource::{Failure, Kind, Owner, Resource};
+use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
 use planner::{injected, names};
 
@@ -39,8 +40,11 @@ impl Docker {
             None
         };
         let endpoints = &self.settings().endpoints;
-        let (variables, command) = injected::resolve(&self.inner.key, env, id.generation, container, endpoints)
-            .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
+        let of = &container.of;
+        let secrets = self.settings().secrets.of(&of.project, SecretClass::of(of.trust));
+        let (variables, command) =
+            injected::resolve(&self.inner.key, env, id.generation, container, endpoints, &secrets)
+                .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
         let parts = Parts {
             settings: self.settings(),
             name: &id.name,
@@ -108,6 +112,9 @@ impl Docker {
         let database = needs.iter().find(|(id, _)| id.kind == Kind::Database);
         if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
             all.insert(labels::BASELINE.to_owned(), baseline);
+        }
+        if let Some(digest) = planner::secrets::digest(&container.secrets) {
+            all.insert(labels::SECRETS.to_owned(), digest);
         }
         Ok(all)
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, SourceSettings};
 
 use tables::{Access, Alias, Dns, Forks, Tls};
 pub use tables::{Config, Database, Engine, Listen, Network, Project};
@@ -118,9 +118,14 @@ impl Config {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 cpu: (self.limits.cpu * 1000.0) as u32,
                 memory: self.limits.memory,
+                pids: 256,
+                disk: 2 << 30,
+                connections: 20,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
+            extensions: BTreeSet::new(),
+            objects_public: true,
         }
     }
 }
@@ -156,6 +161,9 @@ impl Project {
             suffix: self.suffix.clone(),
             baselines: self.baselines.clone(),
             images: self.images.clone(),
+            secrets: BTreeMap::new(),
+            image_wait: std::time::Duration::from_secs(30 * 60),
+            source: SourceSettings::default(),
         }
     }
 }
