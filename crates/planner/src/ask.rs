@@ -10,7 +10,7 @@ use crate::facts::{Again, Approval, Asked, Condemned, EnvRow, Facts, RefRow, Sen
 use crate::identity::{EnvId, ProjectName, Sha, Time, Trust};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, StageMode};
-use crate::resource::{Owner, Reason};
+use crate::resource::{Kind, Owner, Reason, ResourceId};
 use crate::spec::Origin;
 use crate::standing::Standing;
 
@@ -107,6 +107,7 @@ fn judge(
             visit(row, now);
             "waking".to_owned()
         }),
+        Command::Announce { .. } => Ok(asking.announce()),
         Command::Gc { .. } => unreachable!("it is about no commit"),
     }
 }
@@ -209,6 +210,16 @@ impl Asking<'_> {
                 failed.owner == shared && tree.as_ref().is_some_and(|tree| failed.name.starts_with(&tree[..12]));
             !own && !image
         });
+    }
+
+    /// What waits for an image by CI looks at once, and its time begins anew.
+    fn announce(self) -> String {
+        let owner = Owner::Env(self.subject.id.clone());
+        let image = |id: &ResourceId| id.owner == owner && id.kind == Kind::Image;
+        let waits = self.ledger.failures().any(|failed| image(&failed.id));
+        self.ledger.forget_failures(|failed| !image(failed));
+        let sha = self.subject.of.sha.short();
+        if waits { format!("looking for the image of {sha}") } else { format!("nothing waits for an image of {sha}") }
     }
 
     fn approve(mut self, actor: &Actor) -> Result<String, String> {

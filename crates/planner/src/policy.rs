@@ -86,7 +86,7 @@ pub struct ProjectPolicy {
 }
 
 /// `source = { submodules = …, lfs = … }`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceSettings {
     /// Submodules of the same forge and owner.

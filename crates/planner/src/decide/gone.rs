@@ -6,6 +6,7 @@ use super::{Draft, Eyes};
 use crate::facts::{EnvRow, Fact, Gone};
 use crate::identity::{EnvId, Trust};
 use crate::resource::Reason;
+use crate::standing::DAY;
 
 /// Judges every environment that lives or was sent away.
 ///
@@ -46,8 +47,10 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
         let unseen = row.held == Some(Reason::Vanished) && !eyes.has_data(id, row);
         let stays = !named.contains(id) && !unseen;
         if stays && (row.held.is_some() || row.let_go) {
+            let back = row.held == Some(Reason::TakenOut);
             let row = draft.edit(id, row);
             (row.held, row.let_go) = (None, false);
+            row.extended = row.extended.max(back.then(|| eyes.now().after(DAY)));
         }
         if stays && row.admitted.is_some() && !row.is_live() && !eyes.wanted.contains(id) {
             draft.edit(id, row).admitted = None;
@@ -114,7 +117,9 @@ impl<'a> Eyes<'a> {
                 return Some(Reason::Trust);
             }
         }
-        if row.expires(&self.policy().lifetime).is_some_and(|expires| expires <= self.now()) {
+        // A project that has just come back has lost nothing: its environments get another day.
+        let back = row.held == Some(Reason::TakenOut);
+        if !back && row.expires(&self.policy().lifetime).is_some_and(|expires| expires <= self.now()) {
             return Some(Reason::Expired);
         }
         if !self.wanted.contains(id) {

@@ -165,7 +165,10 @@ impl Facts {
             }
             Table::Projects => {
                 let name = row.key.parse().map_err(|error| format!("projects {}: {error}", row.key))?;
-                self.projects.insert(name, parse(row, value)?);
+                // What a version with other keys wrote is written anew as soon as the project is configured.
+                if let Ok(project) = parse(row, value) {
+                    self.projects.insert(name, project);
+                }
             }
             Table::Images => {
                 let of: ImageRow = parse(row, value)?;

@@ -219,6 +219,8 @@ impl Ledger {
                 self.lose(&action, None, seen);
             }
             (Action::Ensure(_), Ok(None)) => self.lose(&action, None, seen),
+            // Nothing was done, so no listing has to tell what became of it.
+            (Action::Ensure(resource), Err(Failure::Waiting { text })) => self.note_waiting(resource, &text, now),
             (Action::Ensure(resource), Err(failure)) => {
                 self.note_failure(&id, &resource.fingerprint, &failure, now);
                 self.lose(&action, None, seen);

@@ -4,10 +4,12 @@ use std::cmp::Reverse;
 
 use super::{Report, Status};
 use crate::facts::{EnvRow, Listed, RefRow};
-use crate::identity::ProjectName;
+use crate::identity::{EnvId, ProjectName};
 use crate::injected::note;
 use crate::plan::backend_name;
 use crate::resource::Kind;
+use crate::secrets;
+use crate::spec::Spec;
 use crate::standing::Commit;
 use crate::view::{CommitView, ProjectView, RefView, View};
 use crate::{hosts, sleep};
@@ -65,6 +67,19 @@ impl<'a> Report<'_, 'a> {
         ProjectView { name: project.clone(), refs: refs.collect() }
     }
 
+    /// Something that runs, or slept, was created with other secrets than there are now.
+    fn is_stale(&self, env: &EnvId, generation: u32) -> bool {
+        let Ok(blueprint) = self.eyes.blueprints.get(env, generation) else { return false };
+        blueprint.of(Kind::Container).any(|part| {
+            let seen = self.eyes.inventory.seen.get(&part.id);
+            let now = match &part.spec {
+                Spec::Container(container) => secrets::digest(&container.secrets),
+                _ => None,
+            };
+            seen.is_some_and(|seen| seen.outputs.secrets != now)
+        })
+    }
+
     fn commit(&self, of: &RefRow, listed: &Listed, commit: &Commit<'a>) -> CommitView {
         let standing = &self.eyes.standing;
         let Status { env, trust, row, state, reason, since } = self.status(commit);
@@ -110,7 +125,7 @@ impl<'a> Report<'_, 'a> {
             held: row.is_some_and(|row| row.held.is_some()),
             logs,
             links: links.collect(),
-            stale: false,
+            stale: shown.is_some_and(|generation| self.is_stale(env, generation)),
             approvable: policy.projects.get(&of.project).is_some_and(|project| project.forks),
             apps: Vec::new(),
             commands: Vec::new(),
