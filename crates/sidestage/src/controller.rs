@@ -201,7 +201,7 @@ impl Controller {
     /// A branch or tag was found: the core hears of it and of the wish in one step.
     fn found(&mut self, project: ProjectName, head: Head, actor: Actor, reply: StagedRef) {
         let sha = head.sha;
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel::<Result<String, String>>();
         tokio::spawn(async move {
             if let Ok(said) = answered.await {
                 let _ = reply.send(said.map(|line| (sha, line)));
