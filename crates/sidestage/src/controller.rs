@@ -281,6 +281,10 @@ impl Controller {
         for (call, action) in step.start {
             self.start(call, action);
         }
+        let mut requested = self.core.requested(now());
+        for (project, watch) in &self.watches {
+            watch.also(requested.remove(project).unwrap_or_default());
+        }
         for backend in step.look {
             self.listings.dirty(backend, &mut self.core);
         }
