@@ -246,11 +246,16 @@ impl Driver for Postgres {
     }
 
     async fn ensure(&self, resource: &Resource, _: &Listing, log: &Log) -> Result<Observed, Failure> {
-        let (Some((env, generation, name)), Spec::Database { of, baseline, extensions: _ }) =
+        let (Some((env, generation, name)), Spec::Database { of, baseline, extensions }) =
             (Postgres::place(&resource.id), &resource.spec)
         else {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
         };
+        if !extensions.is_empty() {
+            return Err(Failure::permanent(
+                "not yet: extensions of databases are planned, and this version makes none",
+            ));
+        }
         let place = Place { env, generation, name };
         // Before a connection is taken: whoever waits here must not keep listings from theirs.
         let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;

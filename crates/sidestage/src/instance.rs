@@ -271,9 +271,11 @@ impl World {
         // Inside, the endpoint is plain http even where a proxy in front speaks https: the inner edge has no certificate.
         let endpoints =
             Endpoints { domain: config.domain.clone(), objects: format!("http://{authority}"), database_port: 5432 };
+        let limits = config.policy().limits;
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
+            pids: i64::from(limits.pids),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
@@ -284,7 +286,8 @@ impl World {
             ..ServerSettings::new(home, IpAddr::from(services))
         };
         let server = Arc::new(Server::start(managed).await.context("the database server")?);
-        let postgres = Postgres::new(&server, key.clone(), Allowance::default());
+        let allowance = Allowance { connections: limits.connections, ..Allowance::default() };
+        let postgres = Postgres::new(&server, key.clone(), allowance);
         let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
         let store = Arc::new(store);
         let drivers: Drivers = BTreeMap::from([
