@@ -13,7 +13,7 @@ use drivers::git::GitForge;
 use planner::identity::Sha;
 
 /// A bare repository in a folder of its own, with the place of its mirror beside it.
-struct Repo {
+pub(crate) struct Repo {
     folder: tempfile::TempDir,
 }
 
@@ -25,7 +25,7 @@ const SUBMODULE: &str = "160000";
 const FOLDER: &str = "040000";
 
 impl Repo {
-    fn new() -> Repo {
+    pub(crate) fn new() -> Repo {
         let repo = Repo { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(repo.path()).unwrap();
         repo.git(&["init", "--quiet", "--bare", "--initial-branch=main"], b"");
@@ -36,11 +36,11 @@ impl Repo {
         self.folder.path().join("shop.git")
     }
 
-    fn mirror(&self) -> PathBuf {
+    pub(crate) fn mirror(&self) -> PathBuf {
         self.folder.path().join("mirror/shop")
     }
 
-    fn forge(&self) -> GitForge {
+    pub(crate) fn forge(&self) -> GitForge {
         self.forge_with(&["main"], &[])
     }
 
@@ -76,7 +76,7 @@ impl Repo {
     }
 
     /// A commit with one file whose content is the subject.
-    fn simple(&self, parents: &[Sha], subject: &str) -> Sha {
+    pub(crate) fn simple(&self, parents: &[Sha], subject: &str) -> Sha {
         self.commit(&[(FILE, "file", subject.as_bytes())], parents, subject)
     }
 

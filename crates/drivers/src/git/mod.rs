@@ -11,7 +11,7 @@ mod run;
 mod tree;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -101,6 +101,14 @@ impl GitForge {
     pub async fn context(&self, sha: &Sha, folder: &str, dockerfile: &str) -> Result<Context, Failure> {
         self.mirror.fetch(sha).await?;
         self.mirror.context(sha, folder, dockerfile).await
+    }
+
+    /// Lets the mirror go of every commit that is not among these. One that is asked for again is fetched again.
+    ///
+    /// # Errors
+    /// Transient: git did not do it.
+    pub async fn forget_all_but(&self, known: &BTreeSet<Sha>) -> Result<(), Failure> {
+        self.mirror.forget_all_but(known).await
     }
 
     /// Returns soon after the refs have changed since [`Forge::heads`] looked last. A reason to look, nothing more.
