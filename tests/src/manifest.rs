@@ -540,6 +540,7 @@ fn container(companion: bool, env: &[(&str, &str)]) -> Container {
         command: Some(vec!["run".to_owned(), "${PGDATABASE}".to_owned()]),
         env: env.iter().map(owned).collect(),
         injected: [("PORT", "8080"), ("STAGING", "true")].iter().map(owned).collect(),
+        secrets: BTreeMap::new(),
         database: true,
         bucket: true,
         port: None,
@@ -548,6 +549,7 @@ fn container(companion: bool, env: &[(&str, &str)]) -> Container {
         memory: 0,
         cpu: 0,
         tmp: BTreeMap::new(),
+        data: None,
         hosts: Vec::new(),
         canonical: None,
     }
@@ -559,7 +561,7 @@ fn resolve(generation: u32, container: &Container) -> Result<injected::Resolved,
         objects: "http://staging.test:8080".to_owned(),
         database_port: 5433,
     };
-    injected::resolve(&key(1), &env(ENV), generation, container, &endpoints)
+    injected::resolve(&key(1), &env(ENV), generation, container, &endpoints, &BTreeMap::new())
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn bucket(n: u8, generation: u32) -> Resource {
             kind: Kind::Bucket,
             name: "main".to_owned(),
         },
-        spec: Spec::Bucket { of: origin(n), baseline: "default@1".to_owned() },
+        spec: Spec::Bucket { of: origin(n), baseline: "default@1".to_owned(), public: Vec::new() },
         run: Run::Running,
         needs: Vec::new(),
         deadline: Duration::from_secs(60),

@@ -5,6 +5,7 @@ mod isolation;
 mod managed;
 pub(crate) mod shared;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use drivers::postgres::{Allowance, Postgres, Server};
@@ -24,7 +25,7 @@ fn resource(key: &InstanceKey, sha: u8, generation: u32) -> Resource {
     let owner = Owner::Env(key.env(&of.project, &of.sha, of.trust));
     Resource {
         id: ResourceId { backend: Backend::Postgres, owner, generation, kind: Kind::Database, name: "main".into() },
-        spec: Spec::Database { of, baseline: "default@1".into() },
+        spec: Spec::Database { of, baseline: "default@1".into(), extensions: BTreeSet::new() },
         run: Run::Running,
         needs: Vec::new(),
         deadline: Duration::from_secs(60),

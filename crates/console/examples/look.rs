@@ -55,6 +55,12 @@ impl Sample {
             held: false,
             logs: if staged { vec!["build".into(), "release".into(), "web".into(), "worker".into()] } else { vec![] },
             links: vec![("Admin".into(), "/admin".into(), Some("admin@example.com / 3f9c20aa71be".into()))],
+            stale: false,
+            approvable: false,
+            apps: Vec::new(),
+            commands: Vec::new(),
+            cron: Vec::new(),
+            processes: Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time};
 use planner::manifest::Manifest;
 use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
 use planner::resource::{Action, Backend, Kind, Observed, Outputs, Phase, Resource, ResourceId, Run};
-use planner::spec::Spec;
+use planner::spec::{Pulled, Spec};
 
 const BACKENDS: [Backend; 3] = [Backend::Engine, Backend::Postgres, Backend::Objects];
 
@@ -135,7 +135,11 @@ fn step_is_only_calls(events: &[Event]) -> bool {
 
 fn made(resource: &Resource) -> Observed {
     let (project, sha, trust) = match &resource.spec {
-        Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } => (&of.project, of.sha, of.trust),
+        Spec::Network(of)
+        | Spec::Pulled(Pulled { of, .. })
+        | Spec::Database { of, .. }
+        | Spec::Bucket { of, .. }
+        | Spec::Volume { of, .. } => (&of.project, of.sha, of.trust),
         Spec::Image(build) => (&build.of.project, build.of.sha, build.of.trust),
         Spec::Job(container) | Spec::Container(container) => {
             (&container.of.project, container.of.sha, container.of.trust)
@@ -147,6 +151,7 @@ fn made(resource: &Resource) -> Observed {
         address: Some([10, 210, 0, 2].into()),
         baseline: Some("default@1".into()),
         commit: Some((project.clone(), sha, trust)),
+        secrets: None,
     };
     let stands_on = resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image));
     Observed {
@@ -168,6 +173,9 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
         suffix: String::new(),
         baselines: BTreeSet::from(["default".to_owned()]),
         images: BTreeSet::new(),
+        secrets: BTreeMap::new(),
+        image_wait: Duration::from_secs(1800),
+        source: planner::policy::SourceSettings::default(),
     };
     Policy {
         domain: "staging.example.org".into(),
@@ -182,9 +190,14 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
             builds: count,
             cpu: 1000,
             memory: 512 << 20,
+            pids: 256,
+            disk: 2 << 30,
+            connections: 20,
         },
         lifetime: Lifetime { idle: Duration::MAX, sleep: Duration::MAX, ttl: Duration::MAX },
         addresses: vec![[203, 0, 113, 7].into()],
+        extensions: BTreeSet::new(),
+        objects_public: true,
     }
 }
 

@@ -38,7 +38,7 @@ impl Blueprint {
         self.parts.iter().filter(move |part| part.id.kind == kind)
     }
 
-    /// Database and bucket: made once, never again under the same generation.
+    /// Database, bucket and volumes: made once, never again under the same generation.
     pub fn data(&self) -> impl Iterator<Item = &Resource> {
         self.parts.iter().filter(|part| is_data(part.id.kind))
     }
@@ -50,10 +50,10 @@ impl Blueprint {
     }
 }
 
-/// Databases and buckets.
+/// Databases, buckets and volumes.
 #[must_use]
 pub fn is_data(kind: Kind) -> bool {
-    matches!(kind, Kind::Database | Kind::Bucket)
+    matches!(kind, Kind::Database | Kind::Bucket | Kind::Volume)
 }
 
 /// Addresses and names of one commit, as its code and its visitors know them.
@@ -168,6 +168,7 @@ impl Draft<'_> {
             context: recipe.context.clone(),
             target: recipe.target.clone(),
             args,
+            secrets: Vec::new(),
             no_cache: foreign || self.begun.rebuilt > 0,
         });
         let id = ResourceId { backend: Backend::Engine, owner, generation: 0, kind: Kind::Image, name };
@@ -179,11 +180,19 @@ impl Draft<'_> {
             self.part(Backend::Engine, Kind::Network, "main", Spec::Network(self.of.clone()), Vec::new(), None);
         let mut parts = vec![network];
         if self.manifest.database.is_some() {
-            let spec = Spec::Database { of: self.of.clone(), baseline: self.begun.baseline.clone() };
+            let spec = Spec::Database {
+                of: self.of.clone(),
+                baseline: self.begun.baseline.clone(),
+                extensions: self.manifest.extensions.clone(),
+            };
             parts.push(self.part(Backend::Postgres, Kind::Database, "main", spec, Vec::new(), None));
         }
         if self.manifest.objects.is_some() {
-            let spec = Spec::Bucket { of: self.of.clone(), baseline: self.begun.baseline.clone() };
+            let spec = Spec::Bucket {
+                of: self.of.clone(),
+                baseline: self.begun.baseline.clone(),
+                public: self.manifest.public.clone(),
+            };
             parts.push(self.part(Backend::Objects, Kind::Bucket, "main", spec, Vec::new(), None));
         }
         let network: Vec<ResourceId> = parts.iter().take(1).map(|part| part.id.clone()).collect();
@@ -248,6 +257,7 @@ impl Draft<'_> {
             command,
             env: self.manifest.env.clone(),
             injected: self.injected(),
+            secrets: BTreeMap::new(),
             database,
             bucket,
             port: None,
@@ -256,6 +266,7 @@ impl Draft<'_> {
             memory: self.memory(memory),
             cpu: self.policy.limits.cpu,
             tmp: self.manifest.tmp.clone(),
+            data: None,
             hosts: self.hosts(database, bucket),
             canonical: Some(Canonical {
                 host: self.address.host.clone(),
@@ -276,6 +287,7 @@ impl Draft<'_> {
             command: service.command.clone(),
             env: service.env.clone(),
             injected: self.injected(),
+            secrets: BTreeMap::new(),
             database,
             bucket,
             port: service.port,
@@ -284,6 +296,7 @@ impl Draft<'_> {
             memory: self.memory(service.memory),
             cpu: self.policy.limits.cpu,
             tmp: BTreeMap::new(),
+            data: None,
             hosts: self.hosts(database, bucket),
             canonical: None,
         };

@@ -129,7 +129,7 @@ impl<'a> Desired<'a> {
             let wanted = match part.id.kind {
                 Kind::Job => false,
                 Kind::Container | Kind::Network => level > Level::Cold,
-                Kind::Image | Kind::Database | Kind::Bucket => true,
+                Kind::Image | Kind::Database | Kind::Bucket | Kind::Volume => true,
             };
             let run = match level {
                 Level::Awake => Run::Running,

@@ -56,7 +56,8 @@ pub type Resolved = (BTreeMap<String, String>, Option<Vec<String>>);
 
 /// Fills in what one container gets.
 ///
-/// Later wins: injected, `[env]`. A companion's templates see the same values, and it gets its own `env` and nothing else.
+/// Later wins: injected, secrets, `[env]`. Of `secrets`, the values that there are now, it gets those that its spec names.
+/// A companion's templates see the same values, and it gets its own `env` and nothing else.
 ///
 /// # Errors
 /// One line naming the variable that cannot be filled.
@@ -66,6 +67,7 @@ pub fn resolve(
     generation: u32,
     container: &Container,
     endpoints: &Endpoints,
+    secrets: &BTreeMap<String, String>,
 ) -> Result<Resolved, String> {
     let mut values = container.injected.clone();
     if container.database {
@@ -73,6 +75,10 @@ pub fn resolve(
     }
     if container.bucket {
         values.extend(bucket(key, env, generation, endpoints));
+    }
+    for name in container.secrets.keys() {
+        let value = secrets.get(name).ok_or_else(|| format!("the secret {name} was taken away in between"))?;
+        values.insert(name.clone(), value.clone());
     }
     let filled = |variable: &str, template: &str| {
         let random = Random { key, env, variable };

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod report;
 pub mod resource;
 pub mod routes;
+pub mod secrets;
 pub mod sleep;
 pub mod spec;
 pub mod standing;

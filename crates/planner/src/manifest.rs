@@ -8,7 +8,7 @@ mod read;
 mod section;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ pub const LONGEST: u64 = 64 << 10;
 
 /// A manifest that parsed. Templates (`env`, commands, arguments, notes) are checked, and filled in later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Manifest {
     /// Where the web process listens.
     pub port: u16,
@@ -36,27 +37,42 @@ pub struct Manifest {
     pub memory: Option<u64>,
     /// Writable folders of all processes: absolute path to bytes.
     pub tmp: BTreeMap<String, u64>,
-    /// How the image is built.
+    /// Where the image comes from.
     pub build: BuildRecipe,
     /// Baseline of the database; none is no database.
     pub database: Option<String>,
+    /// Start from the database of the previous ready commit of the same ref.
+    pub carry: bool,
+    /// Extensions of the database, made by the administrator.
+    pub extensions: BTreeSet<String>,
     /// Baseline of the bucket; none is no bucket.
     pub objects: Option<String>,
+    /// Prefixes of the bucket's keys that may be read without a signature.
+    pub public: Vec<String>,
     /// What runs once before the first start of a generation.
     pub release: Option<Release>,
     /// More containers of the same image.
     pub processes: BTreeMap<String, Process>,
+    /// Further applications, each with a host of its own.
+    pub apps: BTreeMap<String, App>,
     /// Companions, reachable by these names.
     pub services: BTreeMap<String, Service>,
+    /// What runs by the clock, while awake.
+    pub crons: BTreeMap<String, Cron>,
+    /// What people may run.
+    pub commands: BTreeMap<String, Vec<String>>,
     /// Links to show, in the order of the file.
     pub links: Vec<Link>,
     /// Variables of all processes, as templates.
     pub env: BTreeMap<String, String>,
 }
 
-/// How the image is built: `[build]`.
+/// Where an image comes from: `[build]`. One that CI builds has a recipe too, since foreign code is always built here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BuildRecipe {
+    /// The image that CI pushes, a template of `{sha} {short_sha} {pr} {branch}`; none is built here.
+    pub image: Option<String>,
     /// Path of the Dockerfile within the context, without `..`.
     pub dockerfile: String,
     /// Folder of the tree, without `..`; `.` is all of it.
@@ -65,6 +81,8 @@ pub struct BuildRecipe {
     pub target: Option<String>,
     /// Build arguments, as templates of `STAGING_*` only.
     pub args: BTreeMap<String, String>,
+    /// Names of secrets that a build of trusted code gets by mount.
+    pub secrets: Vec<String>,
 }
 
 /// What runs once before the first start: `[release]`.
@@ -85,6 +103,30 @@ pub struct Process {
     pub memory: Option<u64>,
 }
 
+/// A further application: `[app.NAME]`, with a host of its own, `<sha>--NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Where it listens, given as its `PORT`.
+    pub port: u16,
+    /// How it is known to be up: a path, or its port.
+    pub health: Health,
+    /// Its command; none is the image's own.
+    pub command: Option<Vec<String>>,
+    /// Bytes of memory; none is the operator's default.
+    pub memory: Option<u64>,
+    /// Where its image comes from; none is the image of the web process.
+    pub build: Option<BuildRecipe>,
+}
+
+/// What runs by the clock: `[cron.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cron {
+    /// Five fields, in UTC.
+    pub schedule: String,
+    /// Its command, not empty.
+    pub command: Vec<String>,
+}
+
 /// A companion: `[service.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -100,6 +142,9 @@ pub struct Service {
     pub health: Health,
     /// Bytes of memory; none is the operator's default.
     pub memory: Option<u64>,
+    /// Bytes of data that outlast its container, within a generation; none keeps nothing.
+    #[serde(default)]
+    pub data: Option<u64>,
 }
 
 /// A link to show: `[[link]]`.
@@ -124,10 +169,16 @@ impl Default for Manifest {
             tmp: BTreeMap::new(),
             build: BuildRecipe::default(),
             database: Some("default".to_owned()),
+            carry: false,
+            extensions: BTreeSet::new(),
             objects: Some("default".to_owned()),
+            public: Vec::new(),
             release: None,
             processes: BTreeMap::new(),
+            apps: BTreeMap::new(),
             services: BTreeMap::new(),
+            crons: BTreeMap::new(),
+            commands: BTreeMap::new(),
             links: Vec::new(),
             env: BTreeMap::new(),
         }
@@ -137,10 +188,12 @@ impl Default for Manifest {
 impl Default for BuildRecipe {
     fn default() -> Self {
         BuildRecipe {
+            image: None,
             dockerfile: "Dockerfile".to_owned(),
             context: ".".to_owned(),
             target: None,
             args: BTreeMap::new(),
+            secrets: Vec::new(),
         }
     }
 }

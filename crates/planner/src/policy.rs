@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::identity::ProjectName;
+use crate::secrets::{SecretClass, Versions};
 
 /// Everything that the operator decided, as one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Policy {
     pub lifetime: Lifetime,
     /// What the zone answers.
     pub addresses: Vec<std::net::IpAddr>,
+    /// Extensions of PostgreSQL that manifests may name.
+    pub extensions: BTreeSet<String>,
+    /// `[objects] public`: manifests may open prefixes of their buckets to everybody.
+    pub objects_public: bool,
 }
 
 impl Policy {
@@ -72,6 +77,22 @@ pub struct ProjectPolicy {
     pub baselines: BTreeSet<String>,
     /// Companions' images that manifests may name.
     pub images: BTreeSet<String>,
+    /// Secrets that are set, by class: names and versions, never values.
+    pub secrets: BTreeMap<SecretClass, Versions>,
+    /// How long an image by CI is waited for.
+    pub image_wait: Duration,
+    /// What of a commit is fetched beside its own tree.
+    pub source: SourceSettings,
+}
+
+/// `source = { submodules = …, lfs = … }`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceSettings {
+    /// Submodules of the same forge and owner.
+    pub submodules: bool,
+    /// Objects of LFS.
+    pub lfs: bool,
 }
 
 /// Limits of the machine.
@@ -89,6 +110,12 @@ pub struct Limits {
     pub cpu: u32,
     /// Bytes of memory per container: the default, and the most a manifest may ask for.
     pub memory: u64,
+    /// Processes per container.
+    pub pids: u32,
+    /// Bytes that a container may write, and the most that a companion's data may ask for.
+    pub disk: u64,
+    /// Connections of one environment's database.
+    pub connections: u32,
 }
 
 /// Times after the last visit.

@@ -14,7 +14,7 @@ use crate::spec::Spec;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// The container engine: networks, images, jobs, containers.
+    /// The container engine: networks, images, volumes, jobs, containers.
     Engine,
     /// PostgreSQL: databases with their roles.
     Postgres,
@@ -53,7 +53,7 @@ impl fmt::Display for Owner {
 pub enum Kind {
     /// A network of one generation.
     Network,
-    /// A built image.
+    /// An image, built or pulled.
     Image,
     /// A database and the role that owns it.
     Database,
@@ -63,6 +63,8 @@ pub enum Kind {
     Job,
     /// A container that stays: web process, worker, companion.
     Container,
+    /// A companion's data: a bounded volume of one generation.
+    Volume,
 }
 
 impl Kind {
@@ -76,12 +78,13 @@ impl Kind {
             Kind::Bucket => "bucket",
             Kind::Job => "job",
             Kind::Container => "container",
+            Kind::Volume => "volume",
         }
     }
 }
 
 /// Identity of one outside thing. `name` tells things of one kind and generation apart: `web`, `worker`,
-/// `release`, for images `<tree12>-<recipe12>` (trusted) or the recipe (foreign); else `main`. Shared things have generation 0.
+/// `release`, for images `<tree12>-<recipe12>` (trusted) or the recipe (foreign), of a volume the service; else `main`. Shared things have generation 0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ResourceId {
     /// Who acts on it.
@@ -183,6 +186,9 @@ pub struct Outputs {
     pub baseline: Option<String>,
     /// Environment-owned things whose backend records it: the commit, for adoption after a lost store.
     pub commit: Option<(ProjectName, Sha, Trust)>,
+    /// Containers: [`crate::secrets::digest`] of the secrets that it was created with; none if it got none.
+    #[serde(default)]
+    pub secrets: Option<String>,
 }
 
 /// What exists. A backend that is not known keeps what was seen last, and nothing is planned there.
@@ -279,6 +285,12 @@ pub enum Failure {
         /// One line.
         text: String,
     },
+    /// Not there yet, and no failure: an image that CI has not pushed. Asked again every few seconds, until its time is up.
+    #[error("{text}")]
+    Waiting {
+        /// One line: `queued: waiting for ghcr.io/acme/shop:sha-0a1b2c3`.
+        text: String,
+    },
     /// Cut by us: superseded, removed, or shutting down.
     #[error("cancelled")]
     Cancelled,
@@ -288,6 +300,11 @@ impl Failure {
     /// A failure that waiting may cure.
     pub fn transient(text: impl Into<String>) -> Self {
         Failure::Transient { text: text.into() }
+    }
+
+    /// No failure yet: what is waited for.
+    pub fn waiting(text: impl Into<String>) -> Self {
+        Failure::Waiting { text: text.into() }
     }
 
     /// A failure that only a new fact cures.

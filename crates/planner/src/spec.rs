@@ -1,6 +1,6 @@
 //! What resources are made of. Specs hold intent and names of secrets, never addresses, passwords or ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,12 +26,16 @@ pub enum Spec {
     Network(Origin),
     /// An image built from the commit's tree.
     Image(Build),
+    /// An image that CI built and pushed. Of [`crate::resource::Kind::Image`], as a built one.
+    Pulled(Pulled),
     /// A database and the role that owns it, both `sst_<env>_<g>`, from this baseline version.
     Database {
         /// The commit.
         of: Origin,
         /// Such as `default@1`.
         baseline: String,
+        /// Extensions that the manifest names, made by the administrator.
+        extensions: BTreeSet<String>,
     },
     /// A bucket generation: objects and credentials.
     Bucket {
@@ -39,6 +43,15 @@ pub enum Spec {
         of: Origin,
         /// Such as `default@1`.
         baseline: String,
+        /// Prefixes of keys that may be read without a signature.
+        public: Vec<String>,
+    },
+    /// A companion's bounded data, one for each generation and service, named as the service.
+    Volume {
+        /// The commit.
+        of: Origin,
+        /// Bytes.
+        size: u64,
     },
     /// A container that runs once and must exit with 0.
     Job(Container),
@@ -61,8 +74,24 @@ pub struct Build {
     pub target: Option<String>,
     /// Build arguments, interpolated already: `STAGING_*` only, never a secret.
     pub args: BTreeMap<String, String>,
+    /// Names of the project's secrets that the build gets by mount. Trusted code only: foreign builds get none.
+    pub secrets: Vec<String>,
     /// Build without the engine's layer cache (`rebuild`, and always for foreign code).
     pub no_cache: bool,
+}
+
+/// An image by CI: pulled, resolved to a digest, and then kept under a tag of our own. Owned by the environment, so
+/// that it is listed and removed as one that we built. Foreign code is always built here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// The commit.
+    pub of: Origin,
+    /// What to pull, filled in: `ghcr.io/acme/shop:sha-0a1b2c3`.
+    pub reference: String,
+    /// Our own tag: `sst-<instance>/<project>:<env>-<hash>`.
+    pub tag: String,
+    /// How long to wait for it to appear.
+    pub wait: Duration,
 }
 
 /// Where a container's image comes from.
@@ -89,6 +118,9 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     /// Variables known already, such as `PORT` and `STAGING_*`. A companion gets none of them, but its templates may name them.
     pub injected: BTreeMap<String, String>,
+    /// The project's secrets that it gets, by name, each with its version: an opaque digest, never the value. Values are
+    /// looked up at creation. Not in the fingerprint: a changed secret applies at the next start.
+    pub secrets: BTreeMap<String, String>,
     /// Gets the variables of its generation's database.
     pub database: bool,
     /// Gets the variables of its generation's bucket.
@@ -105,6 +137,8 @@ pub struct Container {
     pub cpu: u32,
     /// Writable folders, empty at each start: path to bytes.
     pub tmp: BTreeMap<String, u64>,
+    /// A companion's volume, which is mounted where its image declares one, else at `/data`.
+    pub data: Option<ResourceId>,
     /// Host names that stand in its hosts file with the service address: `data.internal`, the domain, its bucket, its own hosts.
     pub hosts: Vec<String>,
     /// The host that health requests carry: the environment's canonical one, with the scheme that visitors use.

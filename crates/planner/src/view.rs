@@ -138,4 +138,22 @@ pub struct CommitView {
     pub logs: Vec<String>,
     /// Links of the manifest: name, path, note.
     pub links: Vec<(String, String, Option<String>)>,
+    /// Secrets of the project changed since its processes were created: they apply at the next start.
+    #[serde(default)]
+    pub stale: bool,
+    /// Whether an approval would let it run: false of foreign code where `forks = "never"`.
+    #[serde(default)]
+    pub approvable: bool,
+    /// Further applications with hosts of their own: name and URL.
+    #[serde(default)]
+    pub apps: Vec<(String, String)>,
+    /// Names of `[command.*]`.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Names and schedules of `[cron.*]`.
+    #[serde(default)]
+    pub cron: Vec<(String, String)>,
+    /// Containers that `run -p` may name: `web`, processes, applications.
+    #[serde(default)]
+    pub processes: Vec<String>,
 }

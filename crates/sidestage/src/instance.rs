@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use console::Links;
-use edge::{Visits, proxy::Side};
+use edge::Visits;
+use edge::proxy::Side;
+use edge::tls::Tls;
 use planner::core::Core;
 use planner::identity::InstanceKey;
 use planner::tables::Tables;
@@ -27,7 +29,7 @@ use crate::state_dir::{self, StateDir};
 use crate::store::Store;
 pub use crate::world::Drivers;
 use crate::world::{Made, World};
-use crate::{bind, notify};
+use crate::{bind, certificate, notify};
 
 /// A running Sidestage. Dropping it leaves tasks running until the runtime ends; stop it.
 pub struct Instance {
@@ -37,13 +39,15 @@ pub struct Instance {
     world: World,
     doors: console::Doors,
     links: Links,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Bound listeners, before anything is started: a taken port stops the start while nothing has happened.
+/// Bound listeners and the certificate, before anything is started: a taken port stops the start while nothing has happened.
 struct Sockets {
-    http: TcpListener,
+    tls: Option<Tls>,
+    visitors: Vec<TcpListener>,
     console: TcpListener,
     dns: Vec<UdpSocket>,
     dns_tcp: Vec<TcpListener>,
@@ -58,10 +62,10 @@ impl Instance {
     pub async fn start(config: Config) -> anyhow::Result<Instance> {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
-        let sockets = Sockets::bind(&config).await?;
+        let sockets = Sockets::bind(&config, &dir).await?;
         let mut made = Made::default();
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let started = match World::open(&config, &dir, &key, &mut made).await {
+        let started = match World::open(&config, &dir, &key, sockets.is_public(), &mut made).await {
             Ok(world) => Instance::run(config, dir, key, world, sockets, &shutdown, &tasks).await,
             Err(error) => Err(error),
         };
@@ -100,9 +104,10 @@ impl Instance {
         let edge = edge::Doors { tables: published, knock, visits, objects: objects.local_addr()? };
         let doors = console::Doors { view: shown, ask, now };
         let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
-        let instance = Instance { links: Links::new(now), config, dir, key, world, doors, shutdown, tasks };
+        let (links, tls) = (Links::new(now), sockets.tls);
+        let instance = Instance { links, config, dir, key, world, doors, tls, shutdown, tasks };
         instance.serve_objects(objects);
-        instance.serve_edge(sockets.http, sockets.dns, sockets.dns_tcp, &edge).await?;
+        instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
         instance.run_loop(core, store, ends);
         Ok(instance)
@@ -113,20 +118,28 @@ impl Instance {
         self.tasks.spawn(async move { store.serve(listener, shutdown).await });
     }
 
-    /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
+    /// Outer and inner edge, on the same ports, and the DNS for visitors and for foreign code.
     async fn serve_edge(
         &self,
-        http: TcpListener,
+        visitors: Vec<TcpListener>,
         mut dns: Vec<UdpSocket>,
         mut dns_tcp: Vec<TcpListener>,
         doors: &edge::Doors,
     ) -> anyhow::Result<()> {
         let services = IpAddr::from(self.world.services);
-        let inner = bind::tcp(SocketAddr::new(services, self.config.inner_port()), "inner edge").await?;
+        let mut edges: Vec<_> = visitors.into_iter().map(|listener| (listener, Side::Outer)).collect();
+        for port in self.config.inner_ports() {
+            edges.push((bind::tcp(SocketAddr::new(services, port), "inner edge").await?, Side::Inner));
+        }
         dns.push(bind::udp(SocketAddr::new(services, 53), "DNS of environments").await?);
         dns_tcp.push(bind::tcp(SocketAddr::new(services, 53), "DNS of environments").await?);
-        self.tasks.spawn(edge::proxy::serve(http, doors.clone(), Side::Outer, self.shutdown.clone()));
-        self.tasks.spawn(edge::proxy::serve(inner, doors.clone(), Side::Inner, self.shutdown.clone()));
+        for (listener, side) in edges {
+            let (doors, tls, stop) = (doors.clone(), self.tls.clone(), self.shutdown.clone());
+            self.tasks.spawn(edge::proxy::serve(listener, doors, side, tls, stop));
+        }
+        if let Some(tls) = self.tls.clone() {
+            self.tasks.spawn(tls.keep(self.shutdown.clone()));
+        }
         let answers = edge::dns::serve(dns, dns_tcp, doors.tables.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             if let Err(failure) = answers.await {
@@ -197,6 +210,19 @@ impl Instance {
         state_dir::control_socket(&self.config.state_dir)
     }
 
+    /// What people have to trust to open environments without a warning: the certificate of our own authority, if it signs.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref()?.published()
+    }
+
+    /// Has certificate and key read again from their files.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -244,7 +270,7 @@ impl Instance {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
         let mut made = Made::default();
-        match World::open(config, &dir, &key, &mut made).await {
+        match World::open(config, &dir, &key, false, &mut made).await {
             Ok(world) => world.destroy(&key).await?,
             Err(error) => {
                 made.take_back().await;
@@ -256,18 +282,27 @@ impl Instance {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> anyhow::Result<Sockets> {
+    async fn bind(config: &Config, dir: &StateDir) -> anyhow::Result<Sockets> {
         let mut sockets = Sockets {
-            http: bind::tcp(config.listen.http, "[listen] http").await?,
+            tls: certificate::open(config, dir)?,
+            visitors: vec![bind::tcp(config.listen.http, "[listen] http").await?],
             console: bind::tcp(config.listen.console, "[listen] console").await?,
             dns: Vec::new(),
             dns_tcp: Vec::new(),
         };
+        if let Some(address) = config.https() {
+            sockets.visitors.push(bind::tcp(address, "[listen] https").await?);
+        }
         if let Some(address) = config.dns() {
             sockets.dns.push(bind::udp(address, "[listen] dns").await?);
             sockets.dns_tcp.push(bind::tcp(address, "[listen] dns").await?);
         }
         Ok(sockets)
+    }
+
+    /// Whether clients trust the certificate as they come.
+    fn is_public(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::is_public)
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod bind;
 mod calls;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -10,7 +10,8 @@ use planner::resource::{Backend, Kind, ResourceId};
 use tokio::time::sleep;
 
 /// What uses comes before what is used.
-const ORDER: [Kind; 6] = [Kind::Container, Kind::Job, Kind::Network, Kind::Image, Kind::Database, Kind::Bucket];
+const ORDER: [Kind; 7] =
+    [Kind::Container, Kind::Job, Kind::Network, Kind::Image, Kind::Volume, Kind::Database, Kind::Bucket];
 /// Rounds of looking and removing; a removal may go on in the background for a while.
 const ROUNDS: u32 = 60;
 

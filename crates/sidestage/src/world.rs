@@ -58,22 +58,21 @@ impl Made {
 }
 
 impl World {
-    /// Opens it. What had to be made for that stands in `made`, also when a later part fails.
+    /// Opens it. What had to be made for that stands in `made`, also when a later part fails. `public`: clients trust the
+    /// certificate of both edges as they come.
     pub(crate) async fn open(
         config: &Config,
         dir: &StateDir,
         key: &InstanceKey,
+        public: bool,
         made: &mut Made,
     ) -> anyhow::Result<World> {
         let forges = forges(config, dir)?;
         let bridge = docker::service_bridge(key, config.network.services).await.context("the service address")?;
         made.bridge = bridge.made.then(|| key.clone());
         let services = bridge.address;
-        let port = config.inner_port();
-        let authority = if port == 80 { config.domain.clone() } else { format!("{}:{port}", config.domain) };
-        // Inside, the endpoint is plain http even where a proxy in front speaks https: the inner edge has no certificate.
-        let endpoints =
-            Endpoints { domain: config.domain.clone(), objects: format!("http://{authority}"), database_port: 5432 };
+        let objects = config.objects_url(public);
+        let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
@@ -124,6 +123,6 @@ fn contexts(forges: &Forges) -> docker::Contexts {
     Arc::new(move |build| {
         let of = &build.of;
         let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
-        runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))
+        runtime.block_on(forge.context(of, &build.context, &build.dockerfile))
     })
 }

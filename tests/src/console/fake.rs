@@ -54,6 +54,12 @@ pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
         held: false,
         logs: vec![],
         links: vec![],
+        stale: false,
+        approvable: false,
+        apps: vec![],
+        commands: vec![],
+        cron: vec![],
+        processes: vec![],
     }
 }
 

@@ -116,6 +116,7 @@ impl Engine {
             context: ".".to_owned(),
             target: None,
             args: BTreeMap::new(),
+            secrets: Vec::new(),
             no_cache: false,
         };
         self.resource(id, Spec::Image(build), Vec::new())
@@ -130,6 +131,7 @@ impl Engine {
             command: Some(command.iter().map(|&word| word.to_owned()).collect()),
             env: BTreeMap::new(),
             injected: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             database: false,
             bucket: false,
             port: None,
@@ -138,6 +140,7 @@ impl Engine {
             memory: 64 << 20,
             cpu: 1000,
             tmp: BTreeMap::new(),
+            data: None,
             hosts: vec!["data.internal".to_owned()],
             canonical: Some(Canonical {
                 host: "abc.staging.test".to_owned(),

@@ -250,6 +250,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: &[],
     },
     Mutant {
+        name: "the guard holds back what never served and cannot go on",
+        rule: "15, 22",
+        file: "decide/gone.rs",
+        find: "Reason::Vanished => row.coming().is_none(),",
+        with: "Reason::Vanished => MUTANT || row.coming().is_none(),",
+        seeds: &[10_491],
+    },
+    Mutant {
         name: "any number may be awake",
         rule: "24",
         file: "sleep.rs",

@@ -80,7 +80,8 @@ async fn refusals_say_what_to_do() {
         }
     };
     let of = || origin(3);
-    let unknown = refused(&|r| r.spec = Spec::Bucket { of: of(), baseline: "big@3".to_owned() }).await;
+    let unknown =
+        refused(&|r| r.spec = Spec::Bucket { of: of(), baseline: "big@3".to_owned(), public: Vec::new() }).await;
     assert!(unknown.contains("big@3") && unknown.contains("default@1"), "{unknown}");
     assert!(refused(&|r| r.spec = Spec::Network(of())).await.contains("not specified as a bucket"));
     assert!(refused(&|r| r.id.kind = Kind::Database).await.contains("not a bucket"));

@@ -299,7 +299,7 @@ impl World {
             return Outcome::Failed(failure);
         }
         match id.kind {
-            Kind::Network | Kind::Database | Kind::Bucket => self.make_plain(resource),
+            Kind::Network | Kind::Database | Kind::Bucket | Kind::Volume => self.make_plain(resource),
             Kind::Image => self.make_image(resource),
             Kind::Job => self.make_job(resource),
             Kind::Container => self.make_container(resource),
@@ -411,7 +411,8 @@ fn uses_of(resource: &Resource) -> Vec<ResourceId> {
 /// The commit that a spec is made of.
 pub fn origin(spec: &Spec) -> Option<&Origin> {
     match spec {
-        Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } => Some(of),
+        Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => Some(of),
+        Spec::Pulled(pulled) => Some(&pulled.of),
         Spec::Image(build) => Some(&build.of),
         Spec::Job(container) | Spec::Container(container) => Some(&container.of),
     }

@@ -103,10 +103,12 @@ mod tests {
         };
         match backend {
             Backend::Postgres => {
-                vec![make(Kind::Database, "main", Spec::Database { of, baseline: "default@1".into() }, Vec::new())]
+                let spec = Spec::Database { of, baseline: "default@1".into(), extensions: Default::default() };
+                vec![make(Kind::Database, "main", spec, Vec::new())]
             }
             Backend::Objects => {
-                vec![make(Kind::Bucket, "main", Spec::Bucket { of, baseline: "default@1".into() }, Vec::new())]
+                let spec = Spec::Bucket { of, baseline: "default@1".into(), public: Vec::new() };
+                vec![make(Kind::Bucket, "main", spec, Vec::new())]
             }
             Backend::Engine => {
                 let network = make(Kind::Network, "main", Spec::Network(of.clone()), Vec::new());
@@ -128,6 +130,7 @@ mod tests {
             context: ".".into(),
             target: None,
             args: Default::default(),
+            secrets: Vec::new(),
             no_cache: false,
         }
     }
@@ -140,6 +143,7 @@ mod tests {
             command: None,
             env: Default::default(),
             injected: Default::default(),
+            secrets: Default::default(),
             database: false,
             bucket: false,
             port: Some(8080),
@@ -148,6 +152,7 @@ mod tests {
             memory: 64 << 20,
             cpu: 1000,
             tmp: Default::default(),
+            data: None,
             hosts: Vec::new(),
             canonical: None,
         }

@@ -126,6 +126,9 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
             builds: rng.between(1, 2) as usize,
             cpu: 1000,
             memory: 512 << 20,
+            pids: 256,
+            disk: 2 << 30,
+            connections: 20,
         },
         lifetime: Lifetime {
             idle: Duration::from_secs(15 * 60),
@@ -133,6 +136,8 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
             ttl: Duration::from_secs(5 * 86_400),
         },
         addresses: vec!["127.0.0.1".parse().expect("an address")],
+        extensions: BTreeSet::new(),
+        objects_public: true,
     }
 }
 
@@ -147,5 +152,8 @@ fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
         suffix: ["", "ofn", "docs"][number as usize].into(),
         baselines: BTreeSet::from(["default".to_owned()]),
         images: BTreeSet::from(["redis:7".to_owned()]),
+        secrets: BTreeMap::new(),
+        image_wait: Duration::from_secs(1800),
+        source: planner::policy::SourceSettings::default(),
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use bollard::errors::Error;
-use bollard::models::{HostConfig, ImageInspect};
+use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use futures_util::StreamExt;
 use planner::resource::{Failure, Kind, Owner, Resource};
+use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
 use planner::{injected, names};
 
@@ -39,8 +40,11 @@ impl Docker {
             None
         };
         let endpoints = &self.settings().endpoints;
-        let (variables, command) = injected::resolve(&self.inner.key, env, id.generation, container, endpoints)
-            .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
+        let of = &container.of;
+        let secrets = self.settings().secrets.of(&of.project, SecretClass::of(of.trust));
+        let (variables, command) =
+            injected::resolve(&self.inner.key, env, id.generation, container, endpoints, &secrets)
+                .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
         let parts = Parts {
             settings: self.settings(),
             name: &id.name,
@@ -61,12 +65,12 @@ impl Docker {
             Err(error) if is_conflict(&error) => return Ok(None),
             made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
         };
-        self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        let vanished = || Failure::transient(format!("{} vanished right after its creation", id.name));
-        self.find(id).await?.ok_or_else(vanished).map(Some)
+        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        Ok(Some(Found { id: made.id, seen }))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
+    /// Answers what the engine says of the container.
     async fn approve(
         &self,
         container: &str,
@@ -74,15 +78,15 @@ impl Docker {
         asked: &HostConfig,
         strict: bool,
         log: &Log,
-    ) -> Result<(), Failure> {
+    ) -> Result<ContainerInspectResponse, Failure> {
         for warning in warnings {
             log.line(&format!("the engine warns: {warning}"));
         }
         let seen = self.engine().await?.inspect_container(container, None).await;
         let seen = seen.map_err(|error| self.fail("checking the container's settings", &error))?;
-        let lost = differences(asked, &seen.host_config.unwrap_or_default());
+        let lost = differences(asked, seen.host_config.as_ref().unwrap_or(&HostConfig::default()));
         if lost.is_empty() && (warnings.is_empty() || !strict) {
-            return Ok(());
+            return Ok(seen);
         }
         self.delete(container).await?;
         let what = if lost.is_empty() { warnings.join("; ") } else { lost.join(", ") };
@@ -108,6 +112,9 @@ impl Docker {
         let database = needs.iter().find(|(id, _)| id.kind == Kind::Database);
         if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
             all.insert(labels::BASELINE.to_owned(), baseline);
+        }
+        if let Some(digest) = planner::secrets::digest(&container.secrets) {
+            all.insert(labels::SECRETS.to_owned(), digest);
         }
         Ok(all)
     }

@@ -21,6 +21,8 @@ pub(super) const FINGERPRINT: &str = "sidestage.fingerprint";
 pub(super) const BASELINE: &str = "sidestage.baseline";
 /// Tag of the image that a container was made from, when we built it: what it uses.
 pub(super) const IMAGE: &str = "sidestage.image";
+/// Digest of the secrets' versions that a container was created with.
+pub(super) const SECRETS: &str = "sidestage.secrets";
 
 /// Kind of the short-lived containers that are only looked into. Never listed as anything.
 pub(super) const PROBE: &str = "probe";
@@ -32,6 +34,7 @@ pub(super) struct Ours {
     pub(super) commit: Option<(ProjectName, Sha, Trust)>,
     pub(super) baseline: Option<String>,
     pub(super) image: Option<String>,
+    pub(super) secrets: Option<String>,
 }
 
 /// Labels of a thing that belongs to an environment.
@@ -72,6 +75,7 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
         commit: commit(labels),
         baseline: get(BASELINE).map(str::to_owned),
         image: get(IMAGE).map(str::to_owned),
+        secrets: get(SECRETS).map(str::to_owned),
     })
 }
 

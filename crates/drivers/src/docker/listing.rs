@@ -127,6 +127,7 @@ impl Docker {
             address: address.filter(|_| run == Run::Running),
             baseline: ours.baseline,
             commit: ours.commit,
+            secrets: ours.secrets,
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }

@@ -38,7 +38,7 @@ use planner::injected::Endpoints;
 use planner::resource::{Failure, Kind, Observed, Resource, ResourceId, Run};
 use planner::spec::Spec;
 
-use crate::{Driver, Listing, Log, Scope};
+use crate::{Driver, Listing, Log, Scope, Secrets};
 
 pub use events::Touched;
 pub use image::Contexts;
@@ -63,6 +63,8 @@ pub struct Settings {
     pub build_memory: u64,
     /// Opens the source of a build.
     pub contexts: Contexts,
+    /// Values of projects' secrets.
+    pub secrets: Secrets,
 }
 
 impl Settings {
@@ -78,6 +80,7 @@ impl Settings {
             pids: 256,
             build_memory: (2 << 30) - 1,
             contexts,
+            secrets: Secrets::default(),
         }
     }
 }
@@ -174,6 +177,11 @@ fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// What the contract promises and this driver cannot do.
+fn not_yet(what: &str) -> Failure {
+    Failure::permanent(format!("not yet: {what} are planned, and this version cannot do them"))
+}
+
 /// The engine says that there is no such thing.
 fn is_absent(error: &Error) -> bool {
     match error {
@@ -230,6 +238,8 @@ impl Driver for Docker {
         match &resource.spec {
             Spec::Network(of) => within(resource.deadline, &resource.id, self.ensure_network(resource, of)).await,
             Spec::Image(build) => self.ensure_image(resource, build, log).await,
+            Spec::Pulled(pulled) => Err(not_yet(&format!("images by CI ({})", pulled.reference))),
+            Spec::Volume { .. } => Err(not_yet("data of companions")),
             Spec::Job(container) => Box::pin(self.ensure_job(resource, container, needs, log)).await,
             Spec::Container(container) => {
                 let work = Box::pin(self.ensure_container(resource, container, needs, log));
@@ -253,7 +263,7 @@ impl Driver for Docker {
             Kind::Container | Kind::Job => self.remove_container(id).await,
             Kind::Network => self.remove_network(id).await,
             Kind::Image => self.remove_image(id).await,
-            Kind::Database | Kind::Bucket => Ok(()),
+            Kind::Volume | Kind::Database | Kind::Bucket => Ok(()),
         }
     }
 }

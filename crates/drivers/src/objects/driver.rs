@@ -82,7 +82,7 @@ impl Driver for Objects {
 
     async fn ensure(&self, resource: &Resource, _needs: &Listing, log: &Log) -> Result<Observed, Failure> {
         let env = env_of(&resource.id)?;
-        let Spec::Bucket { of, baseline } = &resource.spec else {
+        let Spec::Bucket { of, baseline, public: _ } = &resource.spec else {
             return Err(Failure::permanent(format!("{} is not specified as a bucket", resource.id)));
         };
         let number = resource.id.generation;

@@ -16,14 +16,14 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
     let rows = &eyes.facts().envs;
     let judged: Vec<(&EnvId, &EnvRow, Reason)> =
         rows.iter().filter_map(|(id, row)| Some((id, row, eyes.verdict(id, row)?))).collect();
-    let guarded = judged.iter().filter(|(.., reason)| is_guarded(*reason)).count();
+    let guarded = judged.iter().filter(|(_, row, reason)| is_guarded(row, *reason)).count();
     let live = rows.values().filter(|row| row.is_live()).count();
     let too_many = Eyes::is_too_many(guarded, live);
     let named: BTreeSet<&EnvId> = judged.iter().map(|(id, ..)| *id).collect();
     let mut draft = Draft::default();
     let mut leaving = Vec::new();
     for (id, row, reason) in &judged {
-        if is_guarded(*reason) && (row.held.is_some() || too_many) && !row.let_go {
+        if is_guarded(row, *reason) && (row.held.is_some() || too_many) && !row.let_go {
             draft.edit(id, row).held = Some(*reason);
         } else if *reason == Reason::Vanished {
             eyes.begin_again(id, row, draft.edit(id, row));
@@ -53,9 +53,14 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
     draft.facts(eyes)
 }
 
-/// Reasons that an outage of a forge, a wrong clock or a wrong PostgreSQL could bring about for many at once.
-fn is_guarded(reason: Reason) -> bool {
-    matches!(reason, Reason::Closed | Reason::Expired | Reason::Vanished)
+/// Reasons that an outage of a forge, a wrong clock or a wrong PostgreSQL could bring about for many at once. Data of a
+/// generation that only comes up is nobody's loss; held back, the generation could neither go on nor begin again.
+fn is_guarded(row: &EnvRow, reason: Reason) -> bool {
+    match reason {
+        Reason::Closed | Reason::Expired => true,
+        Reason::Vanished => row.coming().is_none(),
+        _ => false,
+    }
 }
 
 pub(super) fn go(eyes: &Eyes<'_>, row: &mut EnvRow, reason: Reason) {

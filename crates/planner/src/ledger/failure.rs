@@ -86,7 +86,7 @@ impl Ledger {
     /// Remembers a failure of a call, or of a process that ended by itself.
     pub fn note_failure(&mut self, id: &ResourceId, fingerprint: &Fingerprint, failure: &Failure, now: Time) {
         let (text, own_fault) = match failure {
-            Failure::Transient { text } => (text.clone(), false),
+            Failure::Transient { text } | Failure::Waiting { text } => (text.clone(), false),
             Failure::Permanent { text } => (text.clone(), true),
             Failure::Cancelled => return,
         };

@@ -20,8 +20,8 @@ use crate::resource::{
 
 pub use failure::{Failed, backoff};
 
-/// How long after its deadline a call may still answer.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long after its deadline an ensure may still answer before it counts as lost.
+pub const GRACE: Duration = Duration::from_secs(15);
 
 /// A call under way.
 #[derive(Debug, Clone)]

@@ -266,7 +266,7 @@ fn service(mut section: Section<'_>, names: &Names) -> Result<Service, String> {
     };
     let memory = memory(&mut section)?;
     section.finish(&["data"])?;
-    Ok(Service { image, command, env, port, health, memory })
+    Ok(Service { image, command, env, port, health, memory, data: None })
 }
 
 /// Processes and companions share names (of containers and hosts) and the addresses of one network.

@@ -126,7 +126,7 @@ fn in_the_way(id: &ResourceId) -> Lack {
         Kind::Network => Lack::Replace(Reason::Cold),
         Kind::Image => Lack::Replace(Reason::Unwanted),
         // Data that goes is never called back.
-        Kind::Database | Kind::Bucket => Lack::Nothing,
+        Kind::Database | Kind::Bucket | Kind::Volume => Lack::Nothing,
     }
 }
 

@@ -125,6 +125,9 @@ mod tests {
                 builds: 1,
                 cpu: 1000,
                 memory: 1 << 29,
+                pids: 256,
+                disk: 1 << 31,
+                connections: 20,
             },
             lifetime: crate::policy::Lifetime {
                 idle: std::time::Duration::from_secs(900),
@@ -132,6 +135,8 @@ mod tests {
                 ttl: std::time::Duration::from_secs(432_000),
             },
             addresses: Vec::new(),
+            extensions: std::collections::BTreeSet::new(),
+            objects_public: true,
         }
     }
 }

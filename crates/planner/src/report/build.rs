@@ -100,6 +100,12 @@ impl<'a> Report<'_, 'a> {
             held: row.is_some_and(|row| row.held.is_some()),
             logs,
             links: links.collect(),
+            stale: false,
+            approvable: policy.projects.get(&of.project).is_some_and(|project| project.forks),
+            apps: Vec::new(),
+            commands: Vec::new(),
+            cron: Vec::new(),
+            processes: Vec::new(),
         }
     }
 

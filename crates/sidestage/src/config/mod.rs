@@ -1,15 +1,16 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
+mod front;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, SourceSettings};
 
-use tables::{Access, Alias, Dns, Forks, Tls};
+pub use front::Certificate;
+use tables::{Access, Alias, Forks};
 pub use tables::{Config, Database, Engine, Listen, Network, Project};
 
 impl Config {
@@ -53,9 +54,7 @@ impl Config {
         if !(0.01..=256.0).contains(&self.limits.cpu) {
             bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
         }
-        if self.front.dns == Dns::Authoritative && self.listen.dns.is_none() {
-            bail!("[front] dns = \"authoritative\" needs an address: set [listen] dns, such as \"203.0.113.7:53\"");
-        }
+        self.check_front()?;
         let mut suffixes = BTreeMap::new();
         let mut names = BTreeSet::new();
         for project in &self.project {
@@ -74,24 +73,6 @@ impl Config {
         Ok(())
     }
 
-    /// Where the DNS listens, if it does.
-    #[must_use]
-    pub fn dns(&self) -> Option<SocketAddr> {
-        self.listen.dns.filter(|_| self.front.dns == Dns::Authoritative)
-    }
-
-    /// `http` or `https`: how visitors reach environments.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        if self.front.tls == Tls::Proxy { "https" } else { "http" }
-    }
-
-    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
-    #[must_use]
-    pub fn inner_port(&self) -> u16 {
-        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
-    }
-
     /// Base URL of the console.
     #[must_use]
     pub fn console_url(&self) -> String {
@@ -102,11 +83,10 @@ impl Config {
     #[must_use]
     pub fn policy(&self) -> Policy {
         let own_port = if self.scheme() == "https" { 443 } else { 80 };
-        let port = if self.front.tls == Tls::Proxy { own_port } else { self.listen.http.port() };
         Policy {
             domain: self.domain.clone(),
             scheme: self.scheme().to_owned(),
-            port: Some(port).filter(|port| *port != own_port),
+            port: Some(self.port()).filter(|port| *port != own_port),
             console_url: Some(self.console_url()),
             projects: self.project.iter().map(|project| (project.name.clone(), project.policy())).collect(),
             limits: Limits {
@@ -118,9 +98,14 @@ impl Config {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 cpu: (self.limits.cpu * 1000.0) as u32,
                 memory: self.limits.memory,
+                pids: 256,
+                disk: 2 << 30,
+                connections: 20,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
+            extensions: BTreeSet::new(),
+            objects_public: true,
         }
     }
 }
@@ -156,6 +141,9 @@ impl Project {
             suffix: self.suffix.clone(),
             baselines: self.baselines.clone(),
             images: self.images.clone(),
+            secrets: BTreeMap::new(),
+            image_wait: std::time::Duration::from_secs(30 * 60),
+            source: SourceSettings::default(),
         }
     }
 }

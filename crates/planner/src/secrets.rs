@@ -1,0 +1,44 @@
+//! Secrets of projects as the planner knows them: names and versions. Values never come here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Trust;
+
+/// For whom a secret is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretClass {
+    /// Code of the project's own.
+    Trusted,
+    /// Code from outside, approved: dummies.
+    Foreign,
+}
+
+impl SecretClass {
+    /// What code of this trust gets.
+    #[must_use]
+    pub fn of(trust: Trust) -> SecretClass {
+        if trust.is_foreign() { SecretClass::Foreign } else { SecretClass::Trusted }
+    }
+
+    /// The word used by `--for`, rows and pages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SecretClass::Trusted => "trusted",
+            SecretClass::Foreign => "foreign",
+        }
+    }
+}
+
+/// Secrets by name, each with its version: an opaque digest that differs when the value does.
+pub type Versions = BTreeMap<String, String>;
+
+/// One short digest over names and versions, for the label of what was created with them; none of none.
+#[must_use]
+pub fn digest(secrets: &Versions) -> Option<String> {
+    let parts: Vec<&str> = secrets.iter().flat_map(|(name, version)| [name.as_str(), version.as_str()]).collect();
+    (!parts.is_empty()).then(|| crate::fingerprint::digest(&parts, 16))
+}
