@@ -179,7 +179,7 @@ impl Story {
                 let foreign = name.ends_with('*');
                 let name: Ref = name.trim_end_matches('*').parse().unwrap();
                 let repository = self.sim.forge.repositories.get_mut(&project).unwrap();
-                let new = || Branch { open: true, foreign, pushed: Vec::new() };
+                let new = || Branch { open: true, foreign, watched: true, pushed: Vec::new() };
                 let branch = repository.refs.entry(name).or_insert_with(new);
                 branch.open = true;
                 branch.pushed.push(sha);

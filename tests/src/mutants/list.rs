@@ -258,6 +258,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: &[10_491],
     },
     Mutant {
+        name: "what is held while it comes up does not begin again without its data",
+        rule: "15, 22",
+        file: "decide/gone.rs",
+        find: "if row.coming().is_some() && eyes.has_vanished(id, row) {",
+        with: "if !MUTANT && row.coming().is_some() && eyes.has_vanished(id, row) {",
+        seeds: &[24_349],
+    },
+    Mutant {
+        name: "a pin is lost when trust rises",
+        rule: "20",
+        file: "decide/begin.rs",
+        find: "row.pinned |= served.pinned;",
+        with: "row.pinned |= served.pinned && !MUTANT;",
+        seeds: &[17_754],
+    },
+    Mutant {
         name: "any number may be awake",
         rule: "24",
         file: "sleep.rs",

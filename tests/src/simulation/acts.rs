@@ -23,6 +23,8 @@ enum Act {
     CloseMany,
     Reopen,
     Command,
+    Request,
+    Reload,
     Visit,
     VisitAll,
     Delete,
@@ -34,7 +36,7 @@ enum Act {
     LosesStore,
 }
 
-const ACTS: [(Act, u64); 17] = [
+const ACTS: [(Act, u64); 19] = [
     (Act::Push, 160),
     (Act::PushOld, 30),
     (Act::Open, 90),
@@ -43,6 +45,8 @@ const ACTS: [(Act, u64); 17] = [
     (Act::CloseMany, 6),
     (Act::Reopen, 50),
     (Act::Command, 200),
+    (Act::Request, 25),
+    (Act::Reload, 20),
     (Act::Visit, 120),
     (Act::VisitAll, 20),
     (Act::Delete, 20),
@@ -114,7 +118,7 @@ impl Sim {
     }
 
     fn projects(&self) -> Vec<ProjectName> {
-        self.settings.policy.projects.keys().cloned().collect()
+        self.settings.all.keys().cloned().collect()
     }
 
     fn perform(&mut self, act: Act, project: &ProjectName) {
@@ -127,6 +131,8 @@ impl Sim {
             Act::CloseMany => self.set_open(project, false, 9),
             Act::Reopen => self.set_open(project, true, 1),
             Act::Command => self.command(project),
+            Act::Request => self.request_ref(project),
+            Act::Reload => self.reload(project),
             Act::Visit => self.visit(1),
             Act::VisitAll => self.visit(20),
             Act::Delete => {
@@ -223,7 +229,7 @@ impl Sim {
             _ => Ref::Pull(number),
         };
         if let Some(repository) = self.forge.repositories.get_mut(project) {
-            repository.refs.insert(name, Branch { open: true, foreign, pushed: vec![sha] });
+            repository.refs.insert(name, Branch { open: true, foreign, watched: true, pushed: vec![sha] });
         }
     }
 
@@ -249,6 +255,49 @@ impl Sim {
                 branch.open = open;
             }
         }
+    }
+
+    /// A person asks for a branch or tag that nobody watches: a new one, or one that was asked for before.
+    fn request_ref(&mut self, project: &ProjectName) {
+        let known = self.pick_ref(project, |branch| !branch.watched && branch.open);
+        let name = match known {
+            Some(name) if self.world.rng.chance(500) => name,
+            _ => {
+                let sha = self.some_commit(project);
+                let Some(repository) = self.forge.repositories.get_mut(project) else { return };
+                let number = repository.refs.len() + 1;
+                if number > 8 {
+                    return;
+                }
+                let branch = Branch { open: true, foreign: false, watched: false, pushed: vec![sha] };
+                let name = Ref::Tag(format!("v{number}"));
+                repository.refs.insert(name.clone(), branch);
+                name
+            }
+        };
+        self.stage_ref(project, &name);
+    }
+
+    /// Looks a ref up at its forge, and asks for what it points to.
+    pub fn stage_ref(&mut self, project: &ProjectName, name: &Ref) {
+        let Some(head) = self.forge.head(project, name) else { return };
+        let command = Command::Stage { project: project.clone(), sha: head.sha };
+        self.send(1, Event::Found { project: project.clone(), head });
+        self.ask(command);
+    }
+
+    /// The operator changes something: limits, or whether the project is configured at all.
+    fn reload(&mut self, project: &ProjectName) {
+        let number = self.world.rng.below(6) as usize;
+        let settings = self.settings.all.clone();
+        self.reconfigure(|policy| match number {
+            0 => policy.limits.environments = (policy.limits.environments + 3) % 10 + 1,
+            1 => policy.limits.awake = policy.limits.awake % 5 + 1,
+            2 => policy.limits.stopped = policy.limits.stopped % 8 + 1,
+            3 | 4 if policy.projects.remove(project).is_some() => {}
+            _ => policy.projects = settings,
+        });
+        self.say(|| format!("*** reload {number}"));
     }
 
     /// A commit that people talk about: mostly a head, sometimes an older one, seldom one that nobody knows.

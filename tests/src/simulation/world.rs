@@ -71,6 +71,8 @@ pub enum Due {
 pub struct Life {
     /// Which thing it was.
     pub id: ResourceId,
+    /// When it was started last.
+    pub since: Time,
     /// When it ceased to run last, if it does not run.
     pub down: Option<Time>,
     /// Where it listens.
@@ -203,7 +205,7 @@ impl World {
         }
         thing.observed.outputs.address = Some(address);
         let name = thing.observed.outputs.id.clone().unwrap_or_default();
-        let life = Life { id: id.clone(), down: None, address: Some(address) };
+        let life = Life { id: id.clone(), since: self.now, down: None, address: Some(address) };
         self.lives.insert(name, life);
         self.later(wait, Due::Settles { id: id.clone(), born, starts });
     }

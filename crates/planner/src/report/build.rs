@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 
 use super::{Report, Status};
-use crate::facts::{Listed, RefRow};
-use crate::identity::ProjectName;
+use crate::facts::{EnvRow, Listed, RefRow};
+use crate::identity::{EnvId, ProjectName};
 use crate::injected::note;
 use crate::plan::backend_name;
 use crate::resource::Kind;
+use crate::secrets;
+use crate::spec::Spec;
 use crate::standing::Commit;
 use crate::view::{CommitView, ProjectView, RefView, View};
 use crate::{hosts, sleep};
@@ -20,10 +22,20 @@ impl<'a> Report<'_, 'a> {
         View {
             at: self.eyes.standing.now,
             domain: policy.authority(&policy.domain),
-            projects: policy.projects.keys().map(|project| self.project(project)).collect(),
+            projects: policy
+                .projects
+                .keys()
+                .map(|project| self.project(project))
+                .filter(|one| self.is_shown(one))
+                .collect(),
             places: (self.eyes.holders().len(), policy.limits.environments),
             warnings: self.warnings(),
         }
+    }
+
+    /// A project that was taken out of the configuration is shown as long as there is something to show.
+    fn is_shown(&self, project: &ProjectView) -> bool {
+        !project.refs.is_empty() || !self.eyes.standing.facts.taken_out.contains(&project.name)
     }
 
     fn project(&self, project: &ProjectName) -> ProjectView {
@@ -53,6 +65,19 @@ impl<'a> Report<'_, 'a> {
             })
         });
         ProjectView { name: project.clone(), refs: refs.collect() }
+    }
+
+    /// Something that runs, or slept, was created with other secrets than there are now.
+    fn is_stale(&self, env: &EnvId, generation: u32) -> bool {
+        let Ok(blueprint) = self.eyes.blueprints.get(env, generation) else { return false };
+        blueprint.of(Kind::Container).any(|part| {
+            let seen = self.eyes.inventory.seen.get(&part.id);
+            let now = match &part.spec {
+                Spec::Container(container) => secrets::digest(&container.secrets),
+                _ => None,
+            };
+            seen.is_some_and(|seen| seen.outputs.secrets != now)
+        })
     }
 
     fn commit(&self, of: &RefRow, listed: &Listed, commit: &Commit<'a>) -> CommitView {
@@ -100,7 +125,7 @@ impl<'a> Report<'_, 'a> {
             held: row.is_some_and(|row| row.held.is_some()),
             logs,
             links: links.collect(),
-            stale: false,
+            stale: shown.is_some_and(|generation| self.is_stale(env, generation)),
             approvable: policy.projects.get(&of.project).is_some_and(|project| project.forks),
             apps: Vec::new(),
             commands: Vec::new(),
@@ -118,7 +143,16 @@ impl<'a> Report<'_, 'a> {
         for (project, why) in &ledger.forges {
             warnings.extend(why.as_ref().map(|why| format!("the repository of {project} does not answer: {why}")));
         }
-        let held = self.eyes.standing.facts.envs.values().filter(|row| row.held.is_some()).count();
+        let facts = self.eyes.standing.facts;
+        for name in &facts.taken_out {
+            let held = facts.envs.values().filter(|row| row.of.project == *name && row.held.is_some()).count();
+            let line = format!(
+                "{name} was taken out of the configuration; its {held} environments run on until `sidestage gc --confirm`"
+            );
+            warnings.extend((held > 0).then_some(line));
+        }
+        let taken_out = |row: &&EnvRow| facts.taken_out.contains(&row.of.project);
+        let held = facts.envs.values().filter(|row| row.held.is_some() && !taken_out(row)).count();
         if held > 0 {
             warnings.push(format!(
                 "{held} environments would go at once; they are held, and run on, until `sidestage gc --confirm`"

@@ -73,7 +73,8 @@ impl Oracle {
         if self.lost.is_none() && !self.generation_was_ready(world, &route.env, upstream.generation) {
             return wrong("its generation has never answered");
         }
-        if Some(upstream.address.ip()) != life.address {
+        // Started anew by a call that nobody waits for any more, it is elsewhere until a listing says so.
+        if Some(upstream.address.ip()) != life.address && self.was_told_since(life.since) {
             return wrong("it listens at another address");
         }
         if let Some(down) = life.down
