@@ -166,7 +166,14 @@ impl Sim {
     /// The world and the judge learn of a commit.
     pub fn introduce(&mut self, project: &ProjectName, sha: Sha) {
         let fate = self.forge.commits.get(&sha).map_or(Fate::Good, |commit| commit.fate);
-        self.world.fates.insert((project.clone(), sha), fate);
+        let key = (project.clone(), sha);
+        let manifest = self.forge.commits.get(&sha).and_then(|commit| commit.source.manifest.as_ref().ok());
+        let by_ci = manifest.is_some_and(|manifest| manifest.build.image.is_some());
+        if by_ci && fate != Fate::NoImage && !self.world.pushed.contains_key(&key) {
+            let millis = self.world.span(1_000, 25 * 60_000);
+            self.world.pushed.insert(key.clone(), Time(self.world.now.0 + millis));
+        }
+        self.world.fates.insert(key, fate);
         self.oracle.know(project, &sha);
     }
 
@@ -379,11 +386,11 @@ impl Sim {
     /// Somebody deletes one of our things behind our back.
     pub fn delete(&mut self, id: &ResourceId) {
         self.say(|| format!("*** somebody deletes {id}"));
-        if let (Owner::Env(env), Kind::Database | Kind::Bucket) = (&id.owner, id.kind) {
+        if let (Owner::Env(env), Kind::Database | Kind::Bucket | Kind::Volume) = (&id.owner, id.kind) {
             self.oracle.robbed.insert((env.clone(), id.generation));
         }
-        if id.kind == Kind::Network {
-            // The engine lets a network go only without its containers.
+        if matches!(id.kind, Kind::Network | Kind::Volume) {
+            // The engine lets a network or a volume go only without its containers.
             let things = self.world.things.iter();
             let users: Vec<ResourceId> =
                 things.filter(|(_, thing)| thing.observed.uses.contains(id)).map(|(one, _)| one.clone()).collect();
@@ -410,6 +417,13 @@ impl Sim {
             .map(|(id, _)| id.clone())
             .collect();
         let Some(id) = self.world.rng.pick(&running) else { return };
+        if self.world.rng.chance(200) {
+            // A process of it dies for want of memory, and the container runs on.
+            if let Some(thing) = self.world.things.get_mut(&id) {
+                thing.observed.outputs.oom += 1;
+            }
+            return;
+        }
         let oom = self.world.rng.chance(400);
         let code = if oom { 137 } else { 3 };
         self.world.lower(&id, Run::Stopped, Some(Phase::Exited { code, oom }));

@@ -32,6 +32,8 @@ pub enum Fate {
     BadWeb,
     /// Its web process never answers.
     MuteWeb,
+    /// CI never pushes its image.
+    NoImage,
 }
 
 /// One outside thing.
@@ -98,6 +100,8 @@ pub struct World {
     pub down: BTreeMap<Backend, Time>,
     /// How code behaves.
     pub fates: BTreeMap<(ProjectName, Sha), Fate>,
+    /// When CI pushes the image of a commit that has one.
+    pub pushed: BTreeMap<(ProjectName, Sha), Time>,
     /// Calls that have not landed or wait.
     pub calls: BTreeMap<u64, Call>,
     /// Faults per thousand calls; 0 at the end of a story.
@@ -120,6 +124,7 @@ impl World {
             completed: BTreeSet::new(),
             down: BTreeMap::new(),
             fates: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             calls: BTreeMap::new(),
             faults: 0,
             steady: false,

@@ -155,7 +155,10 @@ impl Oracle {
     fn note_births(&mut self, env: &EnvId, generation: u32, world: &World) -> Result<(), String> {
         let owner = Owner::Env(env.clone());
         for (id, thing) in &world.things {
-            if !matches!(id.kind, Kind::Database | Kind::Bucket) || id.generation != generation || id.owner != owner {
+            if !matches!(id.kind, Kind::Database | Kind::Bucket | Kind::Volume)
+                || id.generation != generation
+                || id.owner != owner
+            {
                 continue;
             }
             let first = *self.births.entry(id.clone()).or_insert(thing.born);

@@ -110,7 +110,7 @@ impl Oracle {
             return Err(format!("{id} is left, and its generation is ready"));
         }
         let data = |id: &ResourceId| {
-            let data = matches!(id.kind, Kind::Database | Kind::Bucket);
+            let data = matches!(id.kind, Kind::Database | Kind::Bucket | Kind::Volume);
             data && id.owner == Owner::Env(commit.env.clone()) && id.generation == commit.generation
         };
         let lost = world.completed.iter().find(|(id, _)| data(id) && !world.things.contains_key(id));
