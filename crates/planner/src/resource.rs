@@ -189,6 +189,10 @@ pub struct Outputs {
     /// Containers: [`crate::secrets::digest`] of the secrets that it was created with; none if it got none.
     #[serde(default)]
     pub secrets: Option<String>,
+    /// Containers: how often memory ended a process in it, as far as the engine was heard. A forked child may die of it
+    /// while the container runs on.
+    #[serde(default)]
+    pub oom: u32,
 }
 
 /// What exists. A backend that is not known keeps what was seen last, and nothing is planned there.

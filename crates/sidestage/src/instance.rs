@@ -187,10 +187,11 @@ impl Instance {
             mailbox,
         });
         self.tasks.spawn(controller.run(self.shutdown.clone()));
-        let (server, stop) = (self.world.server.clone(), self.shutdown.clone());
+        let (server, engine, stop) = (self.world.server.clone(), self.world.docker.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = server.keep() => {}
+                () = engine.watch_disk() => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -299,9 +300,12 @@ impl World {
         let forges = forges(config, dir)?;
         let objects = config.objects_url(public);
         let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
+        let limits = config.policy().limits;
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
+            disk: limits.disk,
+            pids: i64::from(limits.pids),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
