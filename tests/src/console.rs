@@ -26,6 +26,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("GET", format!("/confirm?do=remove&project=shop&sha={one}"), 200),
         ("POST", "/logout".into(), 403),
         ("POST", "/do".into(), 403),
+        ("POST", "/stage".into(), 403),
         ("GET", "/nothing".into(), 404),
         ("GET", format!("/projects/shop/{}", sha(99)), 404),
         ("GET", "/projects/shop/abc".into(), 404),
@@ -44,6 +45,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("GET", "/api/v1/commands".into(), 405),
         ("POST", "/api/v1/view".into(), 405),
         ("POST", "/api/v1/commands".into(), 400),
+        ("POST", "/api/v1/projects/shop/refs".into(), 400),
         ("POST", "/api/v1/look/shop".into(), 200),
         ("POST", "/api/v1/look/other".into(), 404),
         ("POST", "/api/v1/login-link".into(), 404),
@@ -52,7 +54,13 @@ fn routes() -> Vec<(&'static str, String, u16)> {
 
 /// A body that each kind of route understands, with no token of a session.
 fn body(path: &str) -> ((&'static str, &'static str), &'static str) {
-    if path.starts_with("/api/") { (JSON, "{}") } else { (FORM, "do=stage&project=shop&sha=01&token=") }
+    if path.starts_with("/api/") {
+        (JSON, "{}")
+    } else if path == "/stage" {
+        (FORM, "project=shop&ref=v5.2.1&token=")
+    } else {
+        (FORM, "do=stage&project=shop&sha=01&token=")
+    }
 }
 
 #[tokio::test]

@@ -89,6 +89,27 @@ async fn stage_it_works_without_javascript() {
 }
 
 #[tokio::test]
+async fn any_branch_or_tag_is_staged_by_name() {
+    let console = Console::start(Fake::new(usual())).await;
+    let ann = console.sign_in().await;
+    let own = ("origin", console.url.as_str());
+    let page = ann.get("/").await;
+    assert!(page.body.contains("action=\"/stage\""), "the page has a field for it");
+    let token = ann.form_token().await;
+    let form = |name: &str| format!("project=shop&ref={name}&token={token}");
+
+    let staged = ann.send("POST", "/stage", &[FORM, own], &form("v5.2.1")).await;
+    let there = format!("/projects/shop/{}", sha(1));
+    assert_eq!((staged.status.as_u16(), staged.header("location")), (303, Some(there.as_str())));
+    let commands: Vec<_> = console.fake.done().into_iter().map(|(_, command)| command).collect();
+    assert_eq!(commands, [Command::Stage { project: "shop".parse().unwrap(), sha: sha(1) }]);
+
+    let unknown = ann.send("POST", "/stage", &[FORM, own], &form("v5.2")).await;
+    assert_eq!((unknown.status.as_u16(), unknown.header("location")), (303, Some("/#project-shop")));
+    assert!(ann.get("/").await.body.contains("no branch or tag v5.2; nearest: v5.2.1"));
+}
+
+#[tokio::test]
 async fn approving_names_the_exact_commit() {
     let console = Console::start(Fake::new(usual())).await;
     let ann = console.sign_in().await;
