@@ -10,6 +10,7 @@ use crate::facts::{Again, Approval, Asked, Condemned, EnvRow, Facts, RefRow, Sen
 use crate::identity::{EnvId, ProjectName, Sha, Time, Trust};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, StageMode};
+use crate::report::never;
 use crate::resource::{Kind, Owner, Reason, ResourceId};
 use crate::spec::Origin;
 use crate::standing::Standing;
@@ -155,7 +156,7 @@ impl Asking<'_> {
                     sha.short()
                 )
             } else {
-                format!("{} comes from outside, and `forks` of {project} is \"never\"", sha.short())
+                format!("{} comes from outside, and {}", sha.short(), never(&project))
             });
         }
         self.want(again);
@@ -225,7 +226,7 @@ impl Asking<'_> {
             return Ok("the project's own code needs no approval; staging".to_owned());
         }
         if !self.policy.projects.get(&project).is_some_and(|project| project.forks) {
-            return Err(format!("`forks` of {project} is \"never\" in the configuration"));
+            return Err(never(&project));
         }
         let sequence = self.facts.next_sequence();
         let refs = self.facts.refs.values().filter(|row| {

@@ -18,7 +18,7 @@ fn hostile() -> View {
     bad.logs = vec!["build".to_owned()];
     bad.links = vec![(HOSTILE.to_owned(), format!("/{HOSTILE}"), Some(HOSTILE.to_owned()))];
     let mut foreign = commit(4, HOSTILE, State::Blocked);
-    foreign.trust = Trust::Untrusted;
+    (foreign.trust, foreign.approvable) = (Trust::Untrusted, true);
     let mut view = view(vec![
         reference(Ref::Branch(HOSTILE.to_owned()), HOSTILE, vec![bad]),
         reference(Ref::Tag(HOSTILE.to_owned()), HOSTILE, vec![foreign]),
@@ -111,11 +111,28 @@ async fn each_state_offers_what_can_be_done() {
         (Trust::Trusted, State::Removed, "stage".to_owned(), false),
     ];
     for (trust, state, wanted, opens) in table {
-        console.fake.set(sha(1), |commit| (commit.trust, commit.state) = (trust, state));
+        let approvable = trust == Trust::Untrusted;
+        console.fake.set(sha(1), |commit| {
+            (commit.trust, commit.state, commit.approvable) = (trust, state, approvable);
+        });
         let page = ann.get(&format!("/projects/shop/{}", sha(1))).await.body;
         assert_eq!(acts(&page).join(" "), wanted, "{trust} {state:?}");
         assert_eq!(page.contains(">Open</a>"), opens, "{trust} {state:?}");
     }
+    // Where `forks = "never"`, no button is offered that would only be refused.
+    console.fake.set(sha(1), |commit| {
+        (commit.trust, commit.state, commit.approvable) = (Trust::Untrusted, State::Blocked, false);
+        commit.reason = Some("only the operator can let it run".to_owned());
+    });
+    for path in ["/".to_owned(), format!("/projects/shop/{}", sha(1))] {
+        let page = ann.get(&path).await.body;
+        // On the list, the foreign commit of the usual view keeps its own.
+        let approves = acts(&page).iter().filter(|act| *act == "approve").count();
+        assert_eq!(approves, usize::from(path == "/"), "{path}");
+        assert!(page.contains("only the operator can let it run"), "{path}");
+        assert!(!page.contains(&format!("exactly <code>{}", sha(1))), "{path}");
+    }
+    console.fake.set(sha(1), |commit| commit.trust = Trust::Trusted);
     console.fake.set(sha(1), |commit| (commit.state, commit.pinned) = (State::Ready, true));
     let page = ann.get(&format!("/projects/shop/{}", sha(1))).await.body;
     assert_eq!(acts(&page).join(" "), "sleep extend unpin reset? rebuild? remove?");
