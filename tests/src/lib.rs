@@ -16,6 +16,7 @@ mod console;
 mod dns;
 mod docker;
 mod git;
+mod housekeeping;
 mod kit;
 mod manifest;
 mod mutants;

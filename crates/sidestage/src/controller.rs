@@ -18,12 +18,13 @@ use planner::resource::Backend;
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::housekeeping;
 use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::store::Store;
@@ -141,6 +142,8 @@ impl Controller {
         let mut listing = interval(LISTING);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut visits = interval(VISITS);
+        let mut sweep = interval_at(Instant::now() + housekeeping::FIRST, housekeeping::EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake_at = None;
         loop {
             tokio::select! {
@@ -150,6 +153,7 @@ impl Controller {
                 Some(env) = self.ends.knock.recv() => self.pending.push(Event::Knock(env)),
                 _ = listing.tick() => self.listings.all(&mut self.core),
                 _ = visits.tick() => self.visits(),
+                _ = sweep.tick() => self.sweep(),
                 () = until(wake_at) => {}
             }
             self.drain();
@@ -253,6 +257,14 @@ impl Controller {
         let visits = self.ends.visits.snapshot(now());
         if !visits.is_empty() {
             self.pending.push(Event::Visits(visits));
+        }
+    }
+
+    /// Deletes what nobody needs any more, unless too little is known to say what that is.
+    fn sweep(&self) {
+        if let Some(keeps) = self.core.keeps() {
+            let (dir, forges) = (self.calls.dir(), self.forges.clone());
+            tokio::spawn(async move { housekeeping::sweep(&dir, &forges, &keeps).await });
         }
     }
 

@@ -77,6 +77,7 @@ impl World {
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
+            disk: policy.limits.disk,
             pids: i64::from(policy.limits.pids),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
