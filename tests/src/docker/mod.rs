@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod bodies;
+mod buildkit;
 mod builds;
 mod containers;
 mod engine;
 mod jobs;
 mod networks;
+mod registries;
+mod registry;
