@@ -1,6 +1,6 @@
 //! Builds of trusted code by BuildKit: what people write, what it keeps apart, and what it must never tell.
 
-use drivers::Log;
+use drivers::{Driver, Log};
 use planner::identity::{ProjectName, Trust};
 use planner::names;
 use planner::resource::{Failure, Kind, Owner, Resource};
@@ -9,6 +9,9 @@ use planner::spec::{Build, ImageSource, Spec};
 
 use super::builds::NAME;
 use super::engine::{Engine, cli, project, random};
+
+/// Held for reading by tests that find in the cache what they put there, for writing by the one that empties it.
+static CACHE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// Hex digits that nobody else has.
 fn unique() -> String {
@@ -38,6 +41,7 @@ fn is_old() -> bool {
 
 #[tokio::test]
 async fn an_ordinary_dockerfile_builds_and_runs() {
+    let _cache = CACHE.read().await;
     let engine = Engine::new();
     let mark = unique();
     let dockerfile = format!(
@@ -98,6 +102,8 @@ async fn a_build_secret_is_in_no_layer_history_or_log() {
     build_of(&mut image).secrets = vec!["NPM_TOKEN".to_owned()];
     let log = logged(&engine, &image).await;
     assert!(log.contains(" [secret]\n") && !log.contains(&canary), "{log}");
+    let note = "note: Dockerfile line 4 mounts the secret OTHER, which [build] secrets does not name\n";
+    assert!(log.contains(note), "{log}");
     let tag = build_of(&mut image).tag.clone();
     assert_eq!(cli(&["run", "--rm", &tag, "cat", "/length"]), "1\n", "the step had it");
     let saved = std::process::Command::new("docker").args(["save", &tag]).output().unwrap().stdout;
@@ -120,6 +126,7 @@ async fn a_build_secret_is_in_no_layer_history_or_log() {
 
 #[tokio::test]
 async fn mounted_caches_of_two_projects_never_meet() {
+    let _cache = CACHE.read().await;
     let engine = Engine::new();
     let target = unique();
     let dockerfile = format!(
@@ -161,6 +168,11 @@ async fn what_the_engines_frontend_does_not_know_fails_before_the_build() {
 #[tokio::test]
 async fn a_frontend_that_cannot_be_had_is_left_out_with_a_note() {
     let engine = Engine::new();
+    // One that is there is used: what runs then is no frontend, and says so.
+    let here = format!("# syntax={}\nFROM scratch\n", engine.busybox.tag);
+    let failure = engine.failure(&engine.image(Trust::Trusted, NAME, &[("Dockerfile", &here)])).await.to_string();
+    assert!(failure.contains("frontend") || failure.contains("resolve image config"), "{failure}");
+
     let syntax = "127.0.0.1:9/nosuch/dockerfile:1";
     let dockerfile = format!("# syntax={syntax}\nFROM $BUSYBOX\nRUN --mount=type=cache,target=/c true\n");
     let image = engine.image(Trust::Trusted, NAME, &[("Dockerfile", &dockerfile)]);
@@ -174,4 +186,22 @@ async fn a_frontend_that_cannot_be_had_is_left_out_with_a_note() {
     let why = "Dockerfile line 3: there is no COPY --no-such-flag; write it without";
     assert_eq!(engine.failure(&wrong).await, Failure::permanent(why));
     engine.end().await;
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let _cache = CACHE.write().await;
+    let mark = unique();
+    let known = || cli(&["system", "df", "-v", "--format", "{{json .BuildCache}}"]).contains(&mark);
+    let free = Engine::with(|settings| settings.build_cache = 0);
+    let dockerfile = format!("FROM $BUSYBOX\nRUN echo {mark} && dd if=/dev/zero of=/big bs=1000000 count=8\n");
+    let image = free.image(Trust::Trusted, NAME, &[("Dockerfile", &dockerfile)]);
+    free.ensure(&image).await.unwrap();
+    free.docker.remove(&image.id).await.unwrap();
+    assert!(known(), "the step is in the cache, also without its image");
+    let bound = Engine::with(|settings| settings.build_cache = 4_000_000);
+    bound.ensure(&bound.image(Trust::Trusted, NAME, &[("Dockerfile", "FROM $BUSYBOX\nRUN true\n")])).await.unwrap();
+    assert!(!known(), "it was too much");
+    free.end().await;
+    bound.end().await;
 }

@@ -125,6 +125,16 @@ async fn an_image_beyond_the_limit_is_refused_with_both_numbers() {
 }
 
 #[tokio::test]
+async fn builds_of_foreign_code_are_limited_in_processes() {
+    let engine = Engine::with(|settings| settings.build_pids = 40);
+    let text = "FROM $BUSYBOX\nRUN for n in $(seq 1 2000); do sleep 1000 & done; echo all of them; exit 7\n";
+    let image = engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)]);
+    let failure = engine.failure(&image).await.to_string();
+    assert!(failure.contains("can't fork"), "{failure}");
+    engine.end().await;
+}
+
+#[tokio::test]
 async fn the_log_of_a_build_is_bounded_and_says_so() {
     let engine = Engine::new();
     let image = engine.image(

@@ -11,12 +11,15 @@ use planner::spec::{ImageSource, Pulled, Spec};
 
 use super::builds::NAME;
 use super::engine::{Engine, cli, origin};
-use super::registry::{PASSWORD, Registry, USER, broken};
+use super::registry::{PASSWORD, Registry, USER, broken, secret};
 
-const REVISION: &str = "LABEL org.opencontainers.image.revision";
+/// Labels of an image that was built from this commit.
+fn revision(sha: &str) -> serde_json::Value {
+    serde_json::json!({ "org.opencontainers.image.revision": sha })
+}
 
 fn here() -> String {
-    cli(&["version", "--format", "linux/{{.Server.Arch}}"]).trim().to_owned()
+    cli(&["version", "--format", "{{.Server.Arch}}"]).trim().to_owned()
 }
 
 /// The image that CI pushed as this, for trusted code.
@@ -51,11 +54,11 @@ async fn an_image_by_ci_is_waited_for_pulled_and_kept() {
     let reference = format!("{}/acme/shop:sha-0707070", registry.host);
     let image = pulled(&engine, Trust::Trusted, &reference);
     assert_eq!(told(&engine, &image).await.0, Failure::waiting(format!("waiting for {reference}")));
-    registry.push("acme/shop:other", REVISION, &here());
+    registry.push("acme/shop:other", serde_json::json!({}), &here());
     assert_eq!(told(&engine, &image).await.0, Failure::waiting(format!("waiting for {reference}")));
 
-    let label = format!("{REVISION}={}", origin(Trust::Trusted).sha);
-    registry.push("acme/shop:sha-0707070", &label, &here());
+    let sha = origin(Trust::Trusted).sha.to_string();
+    registry.push("acme/shop:sha-0707070", revision(&sha), &here());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     let seen = engine.ensure_logged(&image, &Log::create(&file).unwrap()).await.unwrap();
@@ -67,7 +70,7 @@ async fn an_image_by_ci_is_waited_for_pulled_and_kept() {
     assert!(!named.contains(&registry.host), "only our own tag is left: {named}");
 
     // Kept: what the tag means now changes nothing.
-    registry.push("acme/shop:sha-0707070", &label.replace("07", "08"), &here());
+    registry.push("acme/shop:sha-0707070", revision(&sha.replace("07", "08")), &here());
     assert_eq!(engine.ensure(&image).await.unwrap().outputs.id, seen.outputs.id);
     engine.docker.remove(&image.id).await.unwrap();
     let id = seen.outputs.id.unwrap();
@@ -79,12 +82,12 @@ async fn an_image_by_ci_is_waited_for_pulled_and_kept() {
 async fn an_image_that_does_not_fit_is_refused() {
     let registry = Registry::start();
     let engine = Engine::with(|settings| settings.registries = vec![registry.account()]);
-    let other = if here() == "linux/arm64" { "linux/amd64" } else { "linux/arm64" };
-    let elsewhere = registry.push("acme/shop:arch", REVISION, other);
-    let commit = registry.push("acme/shop:commit", &format!("{REVISION}=1111111"), &here());
-    let short = registry.push("acme/shop:short", &format!("{REVISION}=0707070"), &here());
+    let other = if here() == "arm64" { "amd64" } else { "arm64" };
+    let elsewhere = registry.push("acme/shop:arch", serde_json::json!({}), other);
+    let commit = registry.push("acme/shop:commit", revision("1111111"), &here());
+    let short = registry.push("acme/shop:short", revision("0707070"), &here());
     for (reference, signs) in [
-        (&elsewhere, [format!("is for {}", &other[6..]), format!("let CI build it for {}", here())]),
+        (&elsewhere, [format!("is for {other}"), format!("let CI build it for linux/{}", here())]),
         (&commit, ["was built from another commit".to_owned(), "1111111".to_owned()]),
     ] {
         let (failure, _) = told(&engine, &pulled(&engine, Trust::Trusted, reference)).await;
@@ -102,7 +105,7 @@ async fn an_image_that_does_not_fit_is_refused() {
 #[tokio::test]
 async fn a_refusal_names_registry_account_and_remedy() {
     let registry = Registry::start();
-    let reference = registry.push("acme/shop:1", REVISION, &here());
+    let reference = registry.push("acme/shop:1", serde_json::json!({}), &here());
     let host = &registry.host;
     let nobody = Engine::new();
     let (failure, _) = told(&nobody, &pulled(&nobody, Trust::Trusted, &reference)).await;
@@ -112,7 +115,7 @@ async fn a_refusal_names_registry_account_and_remedy() {
     nobody.end().await;
 
     let wrong = registry.folder.path().join("wrong");
-    std::fs::write(&wrong, "not-the-password").unwrap();
+    secret(&wrong, "not-the-password");
     let account = drivers::docker::Registry { password_file: wrong, ..registry.account() };
     let engine = Engine::with(|settings| settings.registries = vec![account.clone()]);
     let (failure, log) = told(&engine, &pulled(&engine, Trust::Trusted, &reference)).await;
@@ -122,11 +125,17 @@ async fn a_refusal_names_registry_account_and_remedy() {
     assert!(!text.contains("not-the-password") && !log.contains("not-the-password"));
     engine.end().await;
 
-    let account = drivers::docker::Registry { password_file: "/nonexistent/password".into(), ..account };
-    let engine = Engine::with(|settings| settings.registries = vec![account]);
-    let (failure, _) = told(&engine, &pulled(&engine, Trust::Trusted, &reference)).await;
-    assert!(failure.to_string().contains("/nonexistent/password, does not exist"), "{failure}");
-    engine.end().await;
+    let open = registry.folder.path().join("htpasswd");
+    for (password_file, sign) in [
+        ("/nonexistent/password".into(), "/nonexistent/password, does not exist"),
+        (open, "has mode 0644, so everybody may read it; make it 0600"),
+    ] {
+        let account = drivers::docker::Registry { password_file, ..account.clone() };
+        let engine = Engine::with(|settings| settings.registries = vec![account]);
+        let (failure, _) = told(&engine, &pulled(&engine, Trust::Trusted, &reference)).await;
+        assert!(failure.to_string().contains(sign), "{failure}");
+        engine.end().await;
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use sha2::Digest;
 use tempfile::TempDir;
 
 pub(super) const USER: &str = "ci";
@@ -47,7 +50,7 @@ impl Registry {
         let auth = data_encoding::BASE64.encode(auth.as_bytes());
         let login = serde_json::json!({ "auths": { &host: { "auth": auth } } });
         std::fs::write(folder.path().join("config.json"), login.to_string()).unwrap();
-        std::fs::write(folder.path().join("password"), format!("{PASSWORD}\n")).unwrap();
+        secret(&folder.path().join("password"), &format!("{PASSWORD}\n"));
         Registry { process, folder, host }
     }
 
@@ -57,22 +60,23 @@ impl Registry {
         drivers::docker::Registry { host: self.host.clone(), user: USER.to_owned(), password_file }
     }
 
-    /// Pushes an image with one file and this label, for this platform; nothing of it stays on the engine.
-    pub(super) fn push(&self, name: &str, change: &str, platform: &str) -> String {
+    /// Pushes an image with one file and these labels, for this architecture; nothing of it stays on the engine.
+    pub(super) fn push(&self, name: &str, labels: serde_json::Value, architecture: &str) -> String {
         let reference = format!("{}/{name}", self.host);
-        let mut tar = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(name.len() as u64);
-        tar.append_data(&mut header, "name", name.as_bytes()).unwrap();
-        let mut import = Command::new("docker")
-            .args(["import", "--change", change, "--platform", platform, "-", &reference])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        import.stdin.take().unwrap().write_all(&tar.into_inner().unwrap()).unwrap();
-        assert!(import.wait().unwrap().success(), "importing {reference}");
+        let layer = tar_of(&[("name", name.as_bytes())]);
+        let digest: String = sha2::Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
+        let config = serde_json::json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": { "Labels": labels },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
+        });
+        let index = serde_json::json!([{ "Config": "config", "RepoTags": [reference], "Layers": ["layer"] }]);
+        let (config, index) = (config.to_string(), index.to_string());
+        let saved = [("config", config.as_bytes()), ("layer", &layer), ("manifest.json", index.as_bytes())];
+        let mut load = Command::new("docker").arg("load").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        load.stdin.take().unwrap().write_all(&tar_of(&saved)).unwrap();
+        assert!(load.wait().unwrap().success(), "loading {reference}");
         self.push_as(&reference);
         reference
     }
@@ -95,6 +99,23 @@ impl Drop for Registry {
     }
 }
 
+/// Writes a file that nobody else may read.
+pub(super) fn secret(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
 /// Answers every request but the first look at `/v2/` with this; keeps the paths that were asked for.
 pub(super) fn broken(
     status: &'static str,
@@ -112,6 +133,10 @@ pub(super) fn broken(
             let mut byte = [0];
             while !request.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
                 request.push(byte[0]);
+                if request[0] == 0x16 {
+                    // The engine tries TLS first.
+                    break;
+                }
             }
             let first = request.windows(9).any(|part| part == b" /v2/ HTT");
             *count.lock().unwrap() += 1;

@@ -63,6 +63,13 @@ impl Docker {
         if let (Frontend::Classic(why), Some(syntax)) = (&frontend, &syntax) {
             log.line(&format!("note: `# syntax={syntax}` has no effect: {why}"));
         }
+        for (line, name) in
+            dockerfile.secrets().iter().filter(|(_, name)| !build.secrets.iter().any(|known| known == name))
+        {
+            log.line(&format!(
+                "note: Dockerfile line {line} mounts the secret {name}, which [build] secrets does not name"
+            ));
+        }
         let layout = if frontend.is_classic() { Layout::Classic } else { Layout::BuildKit };
         let written = dockerfile.write(&self.image_labels(resource, build), &frontend);
         let (sender, tar) = tokio::sync::mpsc::channel(8);

@@ -14,7 +14,7 @@ use planner::spec::Build;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::session::{CONTEXT, Offer};
+use super::session::{Offer, context_of};
 use super::steps::{Masks, Steps};
 use super::{Docker, context, labels};
 use crate::Log;
@@ -40,9 +40,9 @@ impl Docker {
             r#ref: unique()?,
             exporter_deprecated: "moby".to_owned(),
             exporter_attrs_deprecated: HashMap::from([("name".to_owned(), tag.to_owned())]),
-            session,
             frontend: "dockerfile.v0".to_owned(),
-            frontend_attrs: self.frontend_attributes(resource, build),
+            frontend_attrs: self.frontend_attributes(resource, build, &session),
+            session,
             ..SolveRequest::default()
         };
         let follow = StatusRequest { r#ref: request.r#ref.clone() };
@@ -77,9 +77,9 @@ impl Docker {
         })
     }
 
-    fn frontend_attributes(&self, resource: &Resource, build: &Build) -> HashMap<String, String> {
+    fn frontend_attributes(&self, resource: &Resource, build: &Build, session: &str) -> HashMap<String, String> {
         let fixed = [
-            ("context", CONTEXT.to_owned()),
+            ("context", context_of(session)),
             ("contextsubdir", context::FOLDER.to_owned()),
             ("filename", context::DOCKERFILE.to_owned()),
             (&format!("label:{}", labels::FINGERPRINT), resource.fingerprint.0.clone()),
@@ -130,7 +130,8 @@ struct Account<'a> {
 impl Account<'_> {
     fn take(&mut self, news: &StatusResponse) {
         for vertex in &news.vertexes {
-            if vertex.started.is_some() {
+            // Steps of the frontend's own that unpack the context.
+            if vertex.started.is_some() && !vertex.name.starts_with("copy /") {
                 self.steps.begin(vertex.digest.clone(), name_of(vertex));
             }
         }
@@ -174,8 +175,7 @@ impl Account<'_> {
 
 /// Its name without what only says where it comes from.
 fn name_of(vertex: &Vertex) -> &str {
-    let name = vertex.name.strip_prefix("[internal] ").unwrap_or(&vertex.name);
-    if name.starts_with("copy /") { "unpack build context" } else { name }
+    vertex.name.strip_prefix("[internal] ").unwrap_or(&vertex.name)
 }
 
 fn between(started: &Timestamp, completed: &Timestamp) -> Duration {

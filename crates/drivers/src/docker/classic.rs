@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
-use bollard::models::BuildInfo;
+use bollard::models::{BuildInfo, ContainerUpdateBody};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,16 +17,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::leftovers::MARK;
 use super::registry::{Account, by_server};
 use super::steps::{Masks, Steps};
-use super::{Docker, context, labels};
+use super::{Docker, context, is_absent, is_conflict, labels};
 use crate::Log;
 
 impl Docker {
-    /// Builds the image under this tag; answers the last image of each earlier stage. `labelled` is how many of its steps are labels of ours.
+    /// Builds the image under this tag; answers the last image of each earlier stage. Of its steps, `stages` are labels.
     pub(super) async fn classic(
         &self,
         resource: &Resource,
         build: &Build,
-        (tag, labelled): (&str, usize),
+        (tag, stages): (&str, usize),
         (tar, accounts): (Receiver<io::Result<Bytes>>, &[Account]),
         log: &Log,
     ) -> Result<Vec<String>, Failure> {
@@ -35,10 +35,15 @@ impl Docker {
         let body = bollard::body_try_stream(ReceiverStream::new(tar));
         let credentials = (!accounts.is_empty()).then(|| by_server(accounts));
         let mut account = engine.build_image(self.build_options(resource, build, tag), credentials, Some(body));
-        let mut progress = Progress::new(log, labelled);
+        let mut progress = Progress::new(log, stages + FINAL);
         while let Some(info) = account.next().await {
             match info {
-                Ok(info) => progress.take(&info),
+                Ok(info) => {
+                    progress.take(&info);
+                    if let Some(container) = progress.running.take() {
+                        self.limit(&container).await?;
+                    }
+                }
                 Err(Error::DockerStreamError { error: message } | Error::DockerResponseServerError { message, .. }) => {
                     return Err(progress.failure(&message));
                 }
@@ -47,6 +52,17 @@ impl Docker {
         }
         progress.finish();
         Ok(progress.stages)
+    }
+
+    /// Limits the processes of a step. The one limit that a build cannot be given, so its container gets it as it starts.
+    async fn limit(&self, container: &str) -> Result<(), Failure> {
+        let update =
+            ContainerUpdateBody { pids_limit: Some(self.settings().build_pids), ..ContainerUpdateBody::default() };
+        match self.engine().await?.update_container(container, update).await {
+            // A step that is over already.
+            Err(error) if is_absent(&error) || is_conflict(&error) => Ok(()),
+            limited => limited.map(drop).map_err(|error| self.fail("limiting the processes of a build", &error)),
+        }
     }
 
     fn build_options(&self, resource: &Resource, build: &Build, tag: &str) -> BuildImageOptions {
@@ -91,9 +107,14 @@ pub(super) struct Progress<'a> {
     /// How many of them there are in all.
     labelled: usize,
     image: Option<String>,
+    /// The container of a step that begins to run.
+    running: Option<String>,
     /// Short ids of the last image of each finished stage.
     pub(super) stages: Vec<String>,
 }
+
+/// How many labels the final image gets besides, each by a step.
+const FINAL: usize = 2;
 
 /// How a step of ours begins.
 pub(super) const LABELS: &str = "LABEL sidestage.";
@@ -108,6 +129,7 @@ impl<'a> Progress<'a> {
             labels: 0,
             labelled,
             image: None,
+            running: None,
             stages: Vec::new(),
         }
     }
@@ -127,7 +149,7 @@ impl<'a> Progress<'a> {
     /// The builder's own lines come whole or in pieces, between what the steps print.
     fn stream(&mut self, text: &str) {
         for piece in text.split_inclusive('\n') {
-            let own = ["Step ", " ---> ", "Removing intermediate container "];
+            let own = ["Step ", " ---> ", "Removing intermediate container ", "Successfully "];
             if self.partial.is_empty() && !own.iter().any(|own| piece.starts_with(own)) {
                 self.say(piece);
                 continue;
@@ -150,8 +172,10 @@ impl<'a> Progress<'a> {
         } else if let Some(id) = line.strip_prefix(" ---> ") {
             match id.trim() {
                 "Using cache" => self.cached = true,
-                id if id.starts_with("Running in ") => {}
-                id => self.image = Some(id.to_owned()),
+                id => match id.strip_prefix("Running in ") {
+                    Some(container) => self.running = Some(container.to_owned()),
+                    None => self.image = Some(id.to_owned()),
+                },
             }
         }
     }

@@ -129,6 +129,7 @@ impl Docker {
         let pulled = tokio::time::timeout(PULL, self.pull(syntax, log)).await;
         let why = match pulled {
             Ok(Ok(())) => return Ok(None),
+            Ok(Err(Failure::Waiting { .. })) => "its registry has no such image".to_owned(),
             Ok(Err(failure)) => failure.to_string(),
             Err(_) => format!("it did not arrive within {}", super::spoken(PULL)),
         };

@@ -70,6 +70,8 @@ pub struct Settings {
     pub pids: i64,
     /// Bytes of memory for each step of a build; the engine's client takes at most 2 GiB - 1.
     pub build_memory: u64,
+    /// Processes of each step of a build of foreign code.
+    pub build_pids: i64,
     /// Bytes that an image may have, its base included.
     pub image_size: u64,
     /// Bytes of the cache that the engine's BuildKit may keep, whoever filled it; 0 leaves it to the engine's own rules.
@@ -94,6 +96,7 @@ impl Settings {
             stop_timeout: Duration::from_secs(10),
             pids: 256,
             build_memory: (2 << 30) - 1,
+            build_pids: 512,
             image_size: 10_000_000_000,
             build_cache: 10_000_000_000,
             registries: Vec::new(),

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use bollard::auth::DockerCredentials;
@@ -198,14 +199,19 @@ impl Docker {
 
 impl Account {
     fn read(known: &Registry) -> Result<Account, Failure> {
-        let file = known.password_file.display();
-        let text = std::fs::read_to_string(&known.password_file).map_err(|error| {
-            let why = match error.kind() {
-                ErrorKind::NotFound => "does not exist".to_owned(),
-                _ => format!("cannot be read: {error}"),
-            };
+        let refuse = |why: &str| {
+            let file = known.password_file.display();
             Failure::permanent(format!("the password file of {} for {}, {file}, {why}", known.user, known.host))
-        })?;
+        };
+        let unread = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => refuse("does not exist"),
+            _ => refuse(&format!("cannot be read: {error}")),
+        };
+        let mode = std::fs::metadata(&known.password_file).map_err(unread)?.permissions().mode();
+        if mode & 0o007 != 0 {
+            return Err(refuse(&format!("has mode {:04o}, so everybody may read it; make it 0600", mode & 0o7777)));
+        }
+        let text = std::fs::read_to_string(&known.password_file).map_err(unread)?;
         let host = canonical_host(&known.host).to_owned();
         Ok(Account { host, user: known.user.clone(), password: text.trim().to_owned() })
     }

@@ -27,6 +27,16 @@ impl Dockerfile {
         Ok(())
     }
 
+    /// Secrets that it mounts, by id, with the line where.
+    pub(super) fn secrets(&self) -> Vec<(usize, &str)> {
+        let mounts = self.instructions.iter().flat_map(|instruction| {
+            let mounts = instruction.flags.iter().filter(|(name, _)| instruction.keyword == "RUN" && name == "mount");
+            mounts.map(|(_, value)| (instruction.line, value))
+        });
+        let secret = |value: &str| part(value, "type") == Some("secret");
+        mounts.filter(|(_, value)| secret(value)).filter_map(|(line, value)| Some((line, part(value, "id")?))).collect()
+    }
+
     /// What foreign code must not do at build: reach the network through the engine, or other images than its base.
     /// Answers the base images that it names, in order.
     pub(super) fn check_foreign(&self, args: &BTreeMap<String, String>) -> Result<Vec<(usize, String)>, String> {
@@ -117,16 +127,15 @@ impl Instruction {
     /// What no builder here does, and what is newer than the flag itself.
     fn check_value(&self, frontend: &Frontend, name: &str, value: &str) -> Result<(), String> {
         let refuse = |what: &str| Err(format!("{}: {what}", self.place()));
-        let part = |key: &str| value.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='));
         match (self.keyword.as_str(), name) {
             ("RUN", "network") if value == "host" => {
                 refuse("a build does not get the host's network; leave --network out")
             }
             ("RUN", "security") if value != "sandbox" => refuse("a build gets no privileges; leave --security out"),
-            ("RUN", "mount") if part("type") == Some("ssh") => {
+            ("RUN", "mount") if part(value, "type") == Some("ssh") => {
                 refuse("there is no SSH agent at a build; give the key as a build secret, --mount=type=secret")
             }
-            ("RUN", "mount") if part("type") == Some("secret") && part("env").is_some() => {
+            ("RUN", "mount") if part(value, "type") == Some("secret") && part(value, "env").is_some() => {
                 let what = "a secret as a variable (env=)";
                 frontend.demand(self, what, Since::Minor(10), "without env= and read the file /run/secrets/<id>")
             }
@@ -181,6 +190,11 @@ impl Heredoc {
         let is_name = !name.contains('<') && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         is_name.then(|| Heredoc { name: name.to_owned(), tabs })
     }
+}
+
+/// The value of a key in `type=secret,id=NAME`.
+fn part<'a>(value: &'a str, key: &str) -> Option<&'a str> {
+    value.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='))
 }
 
 /// Since when an instruction has this flag; none if it has not.

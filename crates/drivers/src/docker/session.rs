@@ -32,8 +32,11 @@ use tonic::{Request, Response, Status};
 use super::Docker;
 use super::registry::{Account, canonical_host};
 
-/// Where BuildKit finds the context: a name that only the session knows.
-pub(super) const CONTEXT: &str = "http://buildkit-session/context";
+/// Where BuildKit finds the context. Under a name of its own for every session: BuildKit takes two steps with one name
+/// for one, and would give a build the context of another that runs at that time.
+pub(super) fn context_of(session: &str) -> String {
+    format!("http://buildkit-session/{session}")
+}
 
 /// The calls that the engine may make, as it wants to be told.
 const METHODS: [&str; 4] = [

@@ -196,7 +196,8 @@ fn failed(name: &str, message: &str, last: &str) -> Failure {
 fn base_of(text: &str) -> Option<&str> {
     let asked = text.strip_prefix("load metadata for ");
     let base = asked.or_else(|| text.strip_prefix("FROM ")).or_else(|| text.strip_prefix("from "))?;
-    base.split_whitespace().find(|word| !word.starts_with("--"))
+    let base = base.split_whitespace().find(|word| !word.starts_with("--"))?;
+    Some(base.strip_prefix("docker.io/").map_or(base, |base| base.strip_prefix("library/").unwrap_or(base)))
 }
 
 /// The exit code in what either builder says.
@@ -256,7 +257,7 @@ mod tests {
         let builder = "process \"/bin/sh -c x\" did not complete successfully: exit code: 4";
         assert_eq!(one("[one 2/3] RUN x", builder), "the build failed at step one 2/3 (RUN x): code 4");
         assert!(one("[2/3] RUN x", "returned a non-zero code: 137").contains("memory limit"));
-        let missing = one("[internal] load metadata for docker.io/a/b:1", "docker.io/a/b:1: not found");
-        assert!(missing.starts_with("the base image docker.io/a/b:1 does not exist"), "{missing}");
+        let missing = one("load metadata for docker.io/a/b:1", "docker.io/a/b:1: not found");
+        assert!(missing.starts_with("the base image a/b:1 does not exist"), "{missing}");
     }
 }
