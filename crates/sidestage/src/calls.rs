@@ -17,6 +17,10 @@ use crate::state_dir::StateDir;
 
 /// How long a rest or a removal may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long after its deadline an ensure is waited for: drivers give up by themselves then, and say what they know. The
+/// core waits a little longer still, so that their reason reaches it.
+const LEEWAY: Duration = Duration::from_secs(5);
+const _: () = assert!(LEEWAY.as_secs() < planner::ledger::GRACE.as_secs());
 
 /// The drivers, and what is under way at them.
 pub struct Calls {
@@ -130,7 +134,7 @@ async fn perform(driver: &dyn Driver, action: Action, needs: &Listing, log: &Log
     match action {
         Action::Ensure(resource) => {
             let ensured = driver.ensure(&resource, needs, log);
-            in_time(resource.deadline, &resource.id, ensured).await.map(Some).inspect(|_| told(&resource))
+            in_time(resource.deadline + LEEWAY, &resource.id, ensured).await.map(Some).inspect(|_| told(&resource))
         }
         Action::Rest(id, run) => in_time(DEADLINE, &id, driver.rest(&id, run)).await.map(|()| None),
         Action::Remove(id, reason) => {

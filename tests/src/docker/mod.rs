@@ -10,3 +10,4 @@ mod jobs;
 mod networks;
 mod registries;
 mod registry;
+mod services;

@@ -1,12 +1,17 @@
 //! Plays one seed: the executor of the core in small, with the world, the forges and the people around it.
 
-use std::collections::BTreeMap;
+mod looks;
+mod memory;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use planner::core::Core;
 use planner::event::{Began, Event, RequestId, Step};
-use planner::facts::{Row, Table};
-use planner::identity::{InstanceKey, ProjectName, Sha, Time};
+use planner::facts::Table;
+use planner::identity::{InstanceKey, ProjectName, Time};
+use planner::policy::Policy;
 use planner::resource::{Action, Backend, Failure, Observed, ResourceId};
 use planner::tables::Tables;
 use planner::view::View;
@@ -97,6 +102,10 @@ pub struct Sim {
     errands: BTreeMap<u64, Errand>,
     requests: u64,
     last_refs: BTreeMap<ProjectName, Time>,
+    /// Projects whose forge is asked from time to time.
+    polled: BTreeSet<ProjectName>,
+    /// The configuration that the core knows.
+    known: Policy,
     looks: BTreeMap<Backend, Look>,
     trace: Vec<String>,
     tracing: bool,
@@ -114,6 +123,7 @@ impl Sim {
     pub fn with(settings: Settings, mut world: World, tracing: bool) -> Sim {
         let key = InstanceKey::new([7; 32]);
         world.faults = settings.faults;
+        let known = settings.policy.clone();
         let core = Core::restore(key.clone(), settings.policy.clone(), &[]).expect("an empty store is fine");
         let mut sim = Sim {
             oracle: Oracle::new(key.clone(), settings.policy.clone()),
@@ -137,6 +147,8 @@ impl Sim {
             errands: BTreeMap::new(),
             requests: 0,
             last_refs: BTreeMap::new(),
+            polled: BTreeSet::new(),
+            known,
             looks: BTreeMap::new(),
             trace: Vec::new(),
             tracing,
@@ -147,15 +159,6 @@ impl Sim {
         }
         sim.begin_life();
         sim
-    }
-
-    /// A line of the story.
-    pub fn say(&mut self, line: impl FnOnce() -> String) {
-        if self.tracing {
-            let at = self.world.now.0 - 1_790_000_000_000;
-            let line = format!("{:>9}.{:03} {}", at / 1000, at % 1000, line());
-            self.trace.push(line);
-        }
     }
 
     /// Something happens in so many milliseconds.
@@ -171,6 +174,7 @@ impl Sim {
         }
         for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
             let millis = self.world.span(5, 2_000);
+            self.polled.insert(project.clone());
             self.errand(millis, Errand::Poll { project, again: true });
         }
     }
@@ -185,6 +189,8 @@ impl Sim {
         self.world.forget_callers();
         self.inbox.clear();
         self.oracle.crash(with_store.then_some(self.world.now));
+        self.known = self.settings.policy.clone();
+        self.oracle.configure(&self.known);
         self.core = self.restored();
         self.tables = Arc::default();
         self.wake_at = None;
@@ -196,6 +202,19 @@ impl Sim {
     /// Something arrives at the core after a while.
     pub fn send(&mut self, millis: u64, event: Event) {
         self.errand(millis, Errand::Arrives { life: self.life, event: Box::new(event) });
+    }
+
+    /// The operator has written another configuration; Sidestage reads it a little later.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.settings.policy);
+        let millis = self.world.span(1, 300);
+        self.send(millis, Event::Policy(Box::new(self.settings.policy.clone())));
+        for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
+            if self.polled.insert(project.clone()) {
+                let millis = self.world.span(300, 2_000);
+                self.errand(millis, Errand::Poll { project, again: true });
+            }
+        }
     }
 
     /// A number for a person's request.
@@ -288,68 +307,6 @@ impl Sim {
         Ok(())
     }
 
-    fn plan_look(&mut self, backend: Backend, millis: u64) {
-        let number = self.world.number();
-        self.looks.insert(backend, Look::Planned(number));
-        self.errand(millis, Errand::Look { backend, number });
-    }
-
-    /// The core wants to know soon. A listing that has begun already does not count.
-    fn look_soon(&mut self, backend: Backend) {
-        match self.looks.get(&backend) {
-            Some(Look::Planned(_)) | None => self.plan_look(backend, 100),
-            Some(_) => drop(self.looks.insert(backend, Look::Again)),
-        }
-    }
-
-    /// A listing is as of its beginning, and arrives later, if it arrives.
-    fn look(&mut self, backend: Backend) {
-        self.looks.insert(backend, Look::UnderWay);
-        let began = self.core.begin_listing(self.world.now);
-        self.oracle.begins(began);
-        let answers = self.world.answers(backend) && (self.calm || !self.world.rng.chance(self.world.faults / 4));
-        let seen = if answers {
-            Ok(self.world.list(backend))
-        } else {
-            Err(Failure::transient(format!("{backend:?} is away")))
-        };
-        let millis = self.world.span(5, if self.calm { 50 } else { 3_000 });
-        self.errand(millis, Errand::Listing { life: self.life, backend, began, seen });
-    }
-
-    /// A forge's list, true as of now, arrives in the order in which it was asked for. Some are lost; some say nothing.
-    fn poll(&mut self, project: ProjectName, again: bool) {
-        let lost = !self.calm && self.world.rng.chance(100);
-        if !lost {
-            let away = !self.calm && self.world.rng.chance(60);
-            let event = if away {
-                Event::NoRefs { project: project.clone(), why: "the forge is away".into() }
-            } else {
-                Event::Refs { project: project.clone(), heads: self.forge.heads(&project) }
-            };
-            let delay = self.world.span(1, if self.calm { 500 } else { 5_000 });
-            let at = Time(self.world.now.0 + delay);
-            let last = self.last_refs.entry(project.clone()).or_default();
-            *last = Time(last.0 + 1).max(at);
-            let millis = last.0 - self.world.now.0;
-            let twice = !self.calm && self.world.rng.chance(50);
-            if twice {
-                self.send(millis, event.clone());
-            }
-            self.send(millis, event);
-        }
-        if again {
-            let millis = self.world.span(60_000, 400_000);
-            self.errand(millis, Errand::Poll { project, again });
-        }
-    }
-
-    /// A hint that a project has changed: it is asked soon.
-    pub fn hint(&mut self, project: &ProjectName) {
-        let millis = self.world.span(1, 3_000);
-        self.errand(millis, Errand::Poll { project: project.clone(), again: false });
-    }
-
     /// One step of the core and all that follows from it, cut off by a death at any point.
     fn step(&mut self) -> Result<(), Violation> {
         let now = self.world.now;
@@ -362,10 +319,13 @@ impl Sim {
         let memory = (point == 0).then(|| self.oracle.clone());
         self.steps += 1;
         for event in &events {
-            self.say(|| format!("  <- {}", brief(event)));
+            self.say(|| format!("  <- {}", telling::brief(event)));
         }
         self.oracle.hear(now, &events, &self.world);
         self.learn(&events);
+        if let Some(policy) = events.iter().rev().find_map(policy_of) {
+            self.known = policy.clone();
+        }
         let step = self.core.step(now, events);
         self.wake_at = step.wake_at;
         self.say_step(&step);
@@ -386,48 +346,6 @@ impl Sim {
         }
         self.follow(step, point);
         Ok(())
-    }
-
-    /// What is shown must follow from the rows alone as soon as they are written: a Sidestage started anew from them
-    /// shows the same of all that must not be forgotten.
-    fn judge_memory(&mut self, now: Time, step: &Step) -> Result<(), Violation> {
-        let shown = step.publish.as_ref().map_or_else(|| self.view.clone(), |(_, view)| view.clone());
-        let mut heir = self.restored();
-        heir.step(now, Vec::new());
-        self.oracle.judge_memory(&shown, &heir.view()).map_err(|what| self.violation(what))
-    }
-
-    fn restored(&self) -> Core {
-        let row = |((table, key), value): (&(Table, String), &String)| Row {
-            table: *table,
-            key: key.clone(),
-            value: Some(value.clone()),
-        };
-        let rows: Vec<Row> = self.rows.iter().map(row).collect();
-        Core::restore(self.key.clone(), self.settings.policy.clone(), &rows).expect("our own rows parse")
-    }
-
-    /// The judge learns from what was read which commits have a release command.
-    fn learn(&mut self, events: &[Event]) {
-        for event in events {
-            if let Event::Read { project, sha, source: Ok(source) } = event
-                && source.manifest.as_ref().is_ok_and(|manifest| manifest.release.is_some())
-            {
-                self.oracle.releases.insert((project.clone(), *sha));
-            }
-        }
-    }
-
-    fn persist(&mut self, step: &Step) {
-        for row in &step.persist {
-            let key = (row.table, row.key.clone());
-            match &row.value {
-                // The audit log is appended to and never read: it need not grow in a story.
-                Some(_) if row.table == Table::Audit => {}
-                Some(value) => drop(self.rows.insert(key, value.clone())),
-                None => drop(self.rows.remove(&key)),
-            }
-        }
     }
 
     fn follow(&mut self, step: Step, point: u64) {
@@ -460,80 +378,16 @@ impl Sim {
         }
     }
 
-    fn read(&mut self, project: ProjectName, sha: Sha) {
-        let source = match self.forge.commits.get(&sha) {
-            _ if !self.calm && self.world.rng.chance(50) => Err(Failure::transient("the forge hung up")),
-            Some(commit) => Ok(commit.source.clone()),
-            None => Err(Failure::permanent("no such commit")),
-        };
-        let millis = self.world.span(10, 4_000);
-        self.send(millis, Event::Read { project, sha, source });
-    }
-
-    /// The lines of the story since they were taken last.
-    pub fn take_trace(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.trace)
-    }
-
     /// When the core wants to be stepped next.
     pub fn wake_at(&self) -> Option<Time> {
         self.wake_at
     }
+}
 
-    /// Ends the story with a broken rule.
-    pub fn violation(&mut self, what: impl Into<String>) -> Violation {
-        let what = what.into();
-        self.say(|| format!("!!! {what}"));
-        Violation { what, trace: std::mem::take(&mut self.trace) }
-    }
-
-    fn say_due(&mut self, due: &Due) {
-        if self.tracing && !matches!(due, Due::Errand(_) | Due::Reply { .. }) {
-            let line = match due {
-                Due::Land(number) => match self.world.calls.get(number) {
-                    Some(call) => {
-                        format!("  .. lands {} {:?} ({:?})", call.call.0, call.action.id().to_string(), call.trouble)
-                    }
-                    None => return,
-                },
-                other => format!("  .. {other:?}"),
-            };
-            self.say(|| line);
-        }
-    }
-
-    fn say_step(&mut self, step: &Step) {
-        if !self.tracing {
-            return;
-        }
-        for row in &step.persist {
-            self.say(|| {
-                format!("  == {} {} {}", row.table.as_str(), row.key, row.value.as_deref().unwrap_or("(deleted)"))
-            });
-        }
-        for (call, action) in &step.start {
-            let line = match action {
-                Action::Ensure(resource) => format!("ensure {}", resource.id),
-                Action::Rest(id, run) => format!("rest {id} {run:?}"),
-                Action::Remove(id, reason) => format!("remove {id} {reason:?}"),
-            };
-            self.say(|| format!("  -> {} {line}", call.0));
-        }
-        for call in &step.cancel {
-            self.say(|| format!("  -> cancel {}", call.0));
-        }
-        for (request, answer) in &step.replies {
-            self.say(|| format!("  -> reply {} {answer:?}", request.0));
-        }
-        if let Some((_, view)) = &step.publish {
-            let commits = super::oracle::commits(view);
-            let line: Vec<String> = commits
-                .map(|one| {
-                    format!("{}/{}:{}:{}/{}", one.sha.short(), one.trust, one.env, one.state.as_str(), one.generation)
-                })
-                .collect();
-            self.say(|| format!("  ## {}", line.join(" ")));
-        }
+fn policy_of(event: &Event) -> Option<&Policy> {
+    match event {
+        Event::Policy(policy) => Some(policy),
+        _ => None,
     }
 }
 
@@ -541,34 +395,11 @@ impl Sim {
 fn shuffle(events: &mut [Event], rng: &mut super::rng::Rng) {
     for at in (1..events.len()).rev() {
         let to = rng.below(at as u64 + 1) as usize;
-        let ordered = |event: &Event| matches!(event, Event::Refs { .. } | Event::NoRefs { .. } | Event::Listed { .. });
+        let ordered = |event: &Event| {
+            matches!(event, Event::Refs { .. } | Event::NoRefs { .. } | Event::Listed { .. } | Event::Policy(_))
+        };
         if !ordered(&events[at]) && !ordered(&events[to]) {
             events.swap(at, to);
         }
-    }
-}
-
-fn brief(event: &Event) -> String {
-    match event {
-        Event::Refs { project, heads } => {
-            let heads: Vec<String> = heads
-                .iter()
-                .map(|head| format!("{}={}{}", head.name, head.sha.short(), if head.foreign { "*" } else { "" }))
-                .collect();
-            format!("refs of {project}: {}", heads.join(" "))
-        }
-        Event::Listed { backend, began, seen } => {
-            let seen = match seen {
-                Ok(seen) => seen.iter().map(|(id, one)| format!("{id}:{:?}:{:?}", one.phase, one.run)).collect(),
-                Err(failure) => vec![failure.to_string()],
-            };
-            format!("listed {backend:?} {}: {}", began.ticket, seen.join(" "))
-        }
-        Event::Returned { call, result } => match result {
-            Ok(_) => format!("returned {}: ok", call.0),
-            Err(failure) => format!("returned {}: {failure}", call.0),
-        },
-        Event::Read { sha, source, .. } => format!("read {}: {}", sha.short(), source.is_ok()),
-        other => format!("{other:?}"),
     }
 }

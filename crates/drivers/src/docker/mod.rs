@@ -51,7 +51,7 @@ use crate::{Driver, Listing, Log, Scope, Secrets};
 pub use build::Contexts;
 pub use events::Touched;
 pub use registry::Registry;
-pub use service::{remove_service_bridge, service_bridge};
+pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
 #[derive(Clone)]

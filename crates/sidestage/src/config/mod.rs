@@ -1,16 +1,19 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
+mod front;
+mod secret_file;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, SourceSettings};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
 
-use tables::{Access, Alias, Dns, Forks, Tls};
-pub use tables::{Config, Database, Engine, Listen, Network, Project};
+pub use front::Certificate;
+pub use secret_file::{read_password, read_secrets};
+use tables::{Access, Alias, Forks};
+pub use tables::{Config, Database, Engine, Listen, Network, Project, Registry};
 
 impl Config {
     /// Reads and checks the file.
@@ -53,8 +56,16 @@ impl Config {
         if !(0.01..=256.0).contains(&self.limits.cpu) {
             bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
         }
-        if self.front.dns == Dns::Authoritative && self.listen.dns.is_none() {
-            bail!("[front] dns = \"authoritative\" needs an address: set [listen] dns, such as \"203.0.113.7:53\"");
+        self.check_front()?;
+        if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
+            bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
+        }
+        let mut hosts = BTreeSet::new();
+        for registry in &self.registry {
+            registry.check()?;
+            if !hosts.insert(&registry.host) {
+                bail!("[[registry]] {}: the host stands twice", registry.host);
+            }
         }
         let mut suffixes = BTreeMap::new();
         let mut names = BTreeSet::new();
@@ -74,39 +85,20 @@ impl Config {
         Ok(())
     }
 
-    /// Where the DNS listens, if it does.
-    #[must_use]
-    pub fn dns(&self) -> Option<SocketAddr> {
-        self.listen.dns.filter(|_| self.front.dns == Dns::Authoritative)
-    }
-
-    /// `http` or `https`: how visitors reach environments.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        if self.front.tls == Tls::Proxy { "https" } else { "http" }
-    }
-
-    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
-    #[must_use]
-    pub fn inner_port(&self) -> u16 {
-        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
-    }
-
     /// Base URL of the console.
     #[must_use]
     pub fn console_url(&self) -> String {
         self.console.url.clone().unwrap_or_else(|| format!("http://localhost:{}", self.listen.console.port()))
     }
 
-    /// The part that the planner reads.
+    /// The part that the planner reads. Which secrets are set is for whoever keeps them to add.
     #[must_use]
     pub fn policy(&self) -> Policy {
         let own_port = if self.scheme() == "https" { 443 } else { 80 };
-        let port = if self.front.tls == Tls::Proxy { own_port } else { self.listen.http.port() };
         Policy {
             domain: self.domain.clone(),
             scheme: self.scheme().to_owned(),
-            port: Some(port).filter(|port| *port != own_port),
+            port: Some(self.port()).filter(|port| *port != own_port),
             console_url: Some(self.console_url()),
             projects: self.project.iter().map(|project| (project.name.clone(), project.policy())).collect(),
             limits: Limits {
@@ -118,15 +110,30 @@ impl Config {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 cpu: (self.limits.cpu * 1000.0) as u32,
                 memory: self.limits.memory,
-                pids: 256,
-                disk: 2 << 30,
-                connections: 20,
+                pids: self.limits.pids,
+                disk: self.limits.disk,
+                connections: self.limits.connections,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
-            extensions: BTreeSet::new(),
-            objects_public: true,
+            extensions: self.database.extensions.clone(),
+            objects_public: self.objects.public,
         }
+    }
+}
+
+impl Registry {
+    fn check(&self) -> anyhow::Result<()> {
+        let host = &self.host;
+        let fits = (1..=255).contains(&host.len())
+            && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b));
+        if !fits {
+            bail!("[[registry]]: host {host:?} must be a host such as \"ghcr.io\", without scheme and path");
+        }
+        if self.user.is_empty() || !self.password_file.is_absolute() {
+            bail!("[[registry]] {host}: user must not be empty, and password_file must be an absolute path");
+        }
+        Ok(())
     }
 }
 
@@ -135,6 +142,9 @@ impl Project {
         let name = &self.name;
         if !self.git.is_absolute() {
             bail!("[[project]] {name}: git = {:?} must be an absolute path of a bare repository", self.git);
+        }
+        if let Some(path) = self.secrets.as_ref().filter(|path| !path.is_absolute()) {
+            bail!("[[project]] {name}: secrets = {path:?} must be an absolute path");
         }
         if self.keep == 0 {
             bail!("[[project]] {name}: keep must be at least 1");
@@ -162,8 +172,8 @@ impl Project {
             baselines: self.baselines.clone(),
             images: self.images.clone(),
             secrets: BTreeMap::new(),
-            image_wait: std::time::Duration::from_secs(30 * 60),
-            source: SourceSettings::default(),
+            image_wait: self.image_wait,
+            source: self.source,
         }
     }
 }
