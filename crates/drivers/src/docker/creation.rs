@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
-use futures_util::StreamExt;
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use planner::resource::{Failure, Kind, Owner, Resource};
 use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
@@ -145,34 +143,12 @@ impl Docker {
         if matches!(container.image, ImageSource::Built(_)) {
             return Err(Failure::transient("its image is gone; it is built again"));
         }
-        self.pull(&reference, log).await?;
+        self.pull(&reference, log).await.map_err(|failure| match failure {
+            // A companion's image is not on its way: somebody named one that there is not.
+            Failure::Waiting { text } => Failure::transient(format!("the image is not there: {text}")),
+            other => other,
+        })?;
         let seen = engine.inspect_image(&reference).await;
         seen.map(|seen| (reference, seen)).map_err(|error| self.fail("looking at the image", &error))
-    }
-
-    async fn pull(&self, reference: &str, log: &Log) -> Result<(), Failure> {
-        log.line(&format!("pulling {reference}"));
-        let (image, tag) = match reference.rsplit_once(':') {
-            Some((image, tag)) if !tag.contains('/') && !reference.contains('@') => (image, tag),
-            _ if reference.contains('@') => (reference, ""),
-            _ => (reference, "latest"),
-        };
-        let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
-        let engine = self.engine().await?;
-        let mut account = engine.create_image(Some(options), None, None);
-        while let Some(info) = account.next().await {
-            if let Err(error) = info {
-                let why = match &error {
-                    Error::DockerStreamError { error } => error.clone(),
-                    Error::DockerResponseServerError { message, .. } => message.clone(),
-                    other => return Err(self.fail("pulling the image", other)),
-                };
-                return Err(Failure::transient(format!(
-                    "the image {reference} is not on this machine and could not be pulled: {}",
-                    super::one_line(&why)
-                )));
-            }
-        }
-        Ok(())
     }
 }

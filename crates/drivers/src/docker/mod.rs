@@ -5,11 +5,15 @@
 
 mod body;
 mod build;
+mod buildkit;
+mod classic;
 mod container;
+mod context;
 mod creation;
 mod disk;
 mod dockerfile;
 mod events;
+mod frontend;
 mod health;
 mod image;
 mod job;
@@ -18,8 +22,12 @@ mod leftovers;
 mod listing;
 mod network;
 mod output;
+mod pulled;
+mod registry;
 mod rules;
 mod service;
+mod session;
+mod steps;
 mod subnets;
 mod user;
 
@@ -29,7 +37,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::errors::Error;
@@ -41,8 +49,9 @@ use planner::spec::Spec;
 
 use crate::{Driver, Listing, Log, Scope, Secrets};
 
+pub use build::Contexts;
 pub use events::Touched;
-pub use image::Contexts;
+pub use registry::Registry;
 pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
@@ -64,6 +73,14 @@ pub struct Settings {
     pub disk: u64,
     /// Bytes of memory for each step of a build; the engine's client takes at most 2 GiB - 1.
     pub build_memory: u64,
+    /// Processes of each step of a build of foreign code.
+    pub build_pids: i64,
+    /// Bytes that an image may have, its base included.
+    pub image_size: u64,
+    /// Bytes of the cache that the engine's BuildKit may keep, whoever filled it; 0 leaves it to the engine's own rules.
+    pub build_cache: u64,
+    /// Accounts at registries.
+    pub registries: Vec<Registry>,
     /// Opens the source of a build.
     pub contexts: Contexts,
     /// Values of projects' secrets.
@@ -83,6 +100,10 @@ impl Settings {
             pids: 256,
             disk: 2 << 30,
             build_memory: (2 << 30) - 1,
+            build_pids: 512,
+            image_size: 10_000_000_000,
+            build_cache: 10_000_000_000,
+            registries: Vec::new(),
             contexts,
             secrets: Secrets::default(),
         }
@@ -117,6 +138,8 @@ struct Inner {
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
     users: Mutex<HashMap<String, user::User>>,
+    /// Frontends of Dockerfiles that could not be had, since when and why.
+    no_frontends: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// How long one ordinary request to the engine may take.
@@ -142,6 +165,7 @@ impl Docker {
                 full: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
+                no_frontends: Mutex::default(),
             }),
         }
     }
@@ -248,7 +272,9 @@ impl Driver for Docker {
         match &resource.spec {
             Spec::Network(of) => within(resource.deadline, &resource.id, self.ensure_network(resource, of)).await,
             Spec::Image(build) => self.ensure_image(resource, build, log).await,
-            Spec::Pulled(pulled) => Err(not_yet(&format!("images by CI ({})", pulled.reference))),
+            Spec::Pulled(pulled) => {
+                within(resource.deadline, &resource.id, self.ensure_pulled(resource, pulled, log)).await
+            }
             Spec::Volume { .. } => Err(not_yet("data of companions")),
             Spec::Job(container) => Box::pin(self.ensure_job(resource, container, needs, log)).await,
             Spec::Container(container) => {
