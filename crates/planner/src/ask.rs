@@ -24,6 +24,8 @@ struct Entry<'a> {
     actor: &'a str,
     role: Role,
     verb: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     project: Option<&'a ProjectName>,
     sha: Option<&'a Sha>,
     decision: &'a str,
@@ -59,7 +61,8 @@ pub(crate) fn ask(
         Err(why) => format!("refused: {why}"),
     };
     let (at, actor, role, verb) = (now, actor.name.as_str(), actor.role, command.verb());
-    facts.audit(&Entry { at, actor, role, verb, project, sha, decision: &decision });
+    let what = command.detail();
+    facts.audit(&Entry { at, actor, role, verb, what, project, sha, decision: &decision });
     answer
 }
 
@@ -104,6 +107,10 @@ fn judge(
         Command::Wake { .. } => asking.of_live(|row, now| {
             visit(row, now);
             "waking".to_owned()
+        }),
+        Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => asking.of_live(|row, now| {
+            visit(row, now);
+            "welcome inside".to_owned()
         }),
         Command::Gc { .. } => unreachable!("it is about no commit"),
     }

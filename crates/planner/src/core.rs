@@ -119,6 +119,16 @@ impl Core {
         &self.inventory
     }
 
+    /// The facts, for whoever answers questions about them.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What wanted generations are made of.
+    pub(crate) fn blueprints(&self) -> &Blueprints {
+        &self.blueprints
+    }
+
     /// Whose log one of [`CommitView::logs`](crate::view::CommitView::logs) is, in the newest generation that has it.
     #[must_use]
     pub fn log(&self, env: &EnvId, name: &str) -> Option<ResourceId> {

@@ -20,6 +20,7 @@ pub mod interpolate;
 pub mod ledger;
 pub mod manifest;
 pub mod names;
+pub mod oneoff;
 pub mod plan;
 pub mod policy;
 pub mod report;
