@@ -16,6 +16,7 @@ mod labels;
 mod leftovers;
 mod listing;
 mod network;
+mod oneoff;
 mod output;
 mod rules;
 mod service;
@@ -42,6 +43,7 @@ use crate::{Driver, Listing, Log, Scope, Secrets};
 
 pub use events::Touched;
 pub use image::Contexts;
+pub use oneoff::{End, OneOff, Piece, Size};
 pub use service::{remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
@@ -105,6 +107,8 @@ struct Inner {
     ended: Mutex<HashMap<String, listing::Ended>>,
     /// Containers that ended because we stopped them.
     rested: Mutex<HashSet<String>>,
+    /// Names of the one-off containers of this process.
+    oneoffs: Mutex<HashSet<String>>,
     /// What an earlier run left half built has been cleared away.
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
@@ -130,6 +134,7 @@ impl Docker {
                 builds: Arc::default(),
                 ended: Mutex::default(),
                 rested: Mutex::default(),
+                oneoffs: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
             }),
