@@ -26,5 +26,6 @@ mod proxy;
 mod recovery;
 mod simulation;
 mod stage;
+mod start;
 mod store;
 mod story;
