@@ -16,7 +16,7 @@ use crate::ledger::{Ledger, backoff};
 use crate::plan::{Plan, plan};
 use crate::policy::Policy;
 use crate::report::Report;
-use crate::resource::{Failure, Inventory, Kind, Owner, ResourceId};
+use crate::resource::{Failure, Inventory, Owner, ResourceId};
 use crate::routes::{inside, routes};
 use crate::sleep::Levels;
 use crate::standing::Standing;
@@ -73,6 +73,17 @@ impl Core {
             published: Published::default(),
             waiting: Vec::new(),
         })
+    }
+
+    /// What the operator decides from now on: another configuration, other secrets. What lives is not judged anew, but
+    /// what is created from now on follows it.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.ledger.watch(&policy);
+            self.policy = policy;
+            self.blueprints = Blueprints::default();
+            self.published.from = None;
+        }
     }
 
     /// To be called when a listing begins; the value goes into [`Event::Listed`].
@@ -134,13 +145,8 @@ impl Core {
     pub fn log(&self, env: &EnvId, name: &str) -> Option<ResourceId> {
         let row = self.facts.envs.get(env)?;
         let generations = row.coming().into_iter().chain(row.serving());
-        let mut parts = generations.filter_map(|at| self.blueprints.get(env, at).ok()).flat_map(|drawn| &drawn.parts);
-        let found = parts.find(|part| match part.id.kind {
-            Kind::Image => name == "build",
-            Kind::Job | Kind::Container => part.id.name == name,
-            _ => false,
-        });
-        found.map(|part| part.id.clone())
+        let mut drawn = generations.filter_map(|at| self.blueprints.get(env, at).ok());
+        drawn.find_map(|drawn| drawn.log(name)).cloned()
     }
 
     /// What waits, and for what, for `sidestage plan`: one line each.

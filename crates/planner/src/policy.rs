@@ -32,6 +32,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The last part of every host of a project; empty for none.
+    #[must_use]
+    pub fn suffix(&self, project: &ProjectName) -> &str {
+        self.projects.get(project).map_or("", |project| &project.suffix)
+    }
+
     /// As in a Host header: with the port unless it is the scheme's own.
     #[must_use]
     pub fn authority(&self, host: &str) -> String {

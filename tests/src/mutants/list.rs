@@ -284,7 +284,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "foreign images are shared",
         rule: "7",
-        file: "blueprint.rs",
+        file: "blueprint/image.rs",
         find: "let foreign = self.of.trust.is_foreign();",
         with: "let foreign = !MUTANT && self.of.trust.is_foreign();",
         seeds: &[],

@@ -18,7 +18,9 @@ use tokio::process::{Child, Command};
 
 use super::error::ServerError;
 use super::installed::{Account, Installed};
+use super::process::{running, workers};
 use super::settings::{ADMIN, ServerSettings};
+use super::template::PRELOADED;
 
 /// How long a start may take; after a crash it goes through its log first.
 const START: Duration = Duration::from_secs(120);
@@ -197,7 +199,7 @@ impl Server {
     /// Writes the files that the server reads. True if one differs from what was there.
     fn write_files(&self) -> Result<bool, ServerError> {
         let mut changed = false;
-        for (path, content) in self.settings.files(&self.account.name) {
+        for (path, content) in self.settings.files(&self.account.name, &self.preloaded()) {
             let failed = |source| ServerError::Io { path: path.clone(), source };
             if fs::read(&path).is_ok_and(|old| old == content.as_bytes()) {
                 continue;
@@ -209,6 +211,13 @@ impl Server {
             file.persist(&path).map_err(|error| failed(error.error))?;
         }
         Ok(changed)
+    }
+
+    /// Libraries of extensions on offer that work only when loaded at the start. One that is not there would keep the
+    /// server from starting, and is told of when somebody asks for it.
+    fn preloaded(&self) -> Vec<&'static str> {
+        let offered = PRELOADED.into_iter().filter(|name| self.settings.extensions.contains(*name));
+        offered.filter(|name| self.installed.has_library(name)).collect()
     }
 
     /// `initdb`, once. Half-made data is never taken for data: it gets its name last.
@@ -358,7 +367,7 @@ fn erase(settings: &ServerSettings, account: &str) -> Result<(), ServerError> {
     for folder in [settings.data(), half, settings.socket()] {
         gone(&folder, fs::remove_dir_all(&folder))?;
     }
-    let files = settings.files(account).map(|(path, _)| path);
+    let files = settings.files(account, &[]).map(|(path, _)| path);
     for file in files.iter().chain([&settings.log()]) {
         gone(file, fs::remove_file(file))?;
     }
@@ -372,26 +381,6 @@ fn gone(path: &Path, result: io::Result<()>) -> Result<(), ServerError> {
         }
         _ => Ok(()),
     }
-}
-
-/// The server whose data this is: the process of the pid file, if it works in that folder.
-fn running(data: &Path) -> Option<i32> {
-    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    // A negative number marks a single-user backend, which is no server.
-    let pid = text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
-    works_in(pid, &data.canonicalize().ok()?).then_some(pid)
-}
-
-/// All processes that work in the folder: a server and its backends.
-fn workers(data: &Path) -> Vec<i32> {
-    let Ok(data) = data.canonicalize() else { return Vec::new() };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| works_in(*pid, &data)).collect()
-}
-
-fn works_in(pid: i32, data: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
 }
 
 /// What the server wrote last, since it was started.

@@ -125,7 +125,7 @@ impl<'a> Eyes<'a> {
         let manifest = source.manifest.as_ref().map_err(|error| Obstacle::Failed(error.clone()))?;
         let project = self.policy().projects.get(&of.project);
         let project = project.ok_or_else(|| Obstacle::Blocked("the project is not in the configuration".to_owned()))?;
-        allowed(manifest, self.policy(), project).map_err(Obstacle::Blocked)?;
+        allowed(manifest, self.policy(), project, of).map_err(Obstacle::Blocked)?;
         Ok(source)
     }
 }

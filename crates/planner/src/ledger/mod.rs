@@ -97,8 +97,18 @@ impl Ledger {
     /// Nothing remembered; every forge is still to be heard.
     #[must_use]
     pub fn new(policy: &Policy) -> Ledger {
-        let unheard = |project: &ProjectName| (project.clone(), Some("it has not been listed yet".to_owned()));
-        Ledger { forges: policy.projects.keys().map(unheard).collect(), ..Ledger::default() }
+        let mut ledger = Ledger::default();
+        ledger.watch(policy);
+        ledger
+    }
+
+    /// These projects are watched from now on. What was heard of one that goes on being watched stays.
+    pub fn watch(&mut self, policy: &Policy) {
+        self.forges.retain(|project, _| policy.projects.contains_key(project));
+        for project in policy.projects.keys() {
+            let unheard = || Some("it has not been listed yet".to_owned());
+            self.forges.entry(project.clone()).or_insert_with(unheard);
+        }
     }
 
     /// Whether every forge has been listed, so that what no fact knows is known by nobody.
