@@ -90,6 +90,19 @@ impl Core {
     }
 }
 
+impl Core {
+    /// The generation of the environment's database: the one that serves, else the one that comes up.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn database(&self, env: &EnvId) -> Result<u32, String> {
+        let row = self.facts().envs.get(env).ok_or("there is no such environment")?;
+        let generation = row.serving().or(row.coming()).ok_or("the environment has not been staged yet")?;
+        let mut data = self.blueprints().get(env, generation)?.of(Kind::Database);
+        data.next().map(|_| generation).ok_or_else(|| "the manifest has no database".to_owned())
+    }
+}
+
 /// A container of the commit's own code.
 fn own(part: &Resource) -> Option<&Container> {
     match &part.spec {

@@ -2,18 +2,25 @@
 //! the step says: persist, publish, start, in this order. It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use console::Ask;
+use console::inside::{Access, Begin};
+use drivers::Listing;
 use drivers::docker::Docker;
 use drivers::git::GitForge;
 use edge::Visits;
 use futures_util::StreamExt;
+use planner::command::{Actor, Command};
 use planner::core::Core;
 use planner::event::{CallId, Event, RequestId, Step};
-use planner::identity::{EnvId, ProjectName, Time};
-use planner::resource::Backend;
+use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time};
+use planner::names;
+use planner::oneoff::What;
+use planner::resource::{Backend, Resource};
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,6 +30,7 @@ use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::store::Store;
@@ -42,6 +50,8 @@ pub enum Input {
     Looked(ProjectName, Event, Vec<Answer>),
     /// Something changed at a backend: list it again.
     Dirty(Backend),
+    /// What a one-off container of this environment, like this process, is made of, and what it needs.
+    OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
 }
 
 /// The way back to somebody who asked for a look.
@@ -79,6 +89,33 @@ pub struct Controller {
     requests: u64,
     reading: BTreeSet<(ProjectName, planner::identity::Sha)>,
     looks: Vec<(ProjectName, Answer)>,
+    inside: Arc<Inside>,
+    databases: Databases,
+}
+
+/// Where databases are, for whoever comes with a client of the server's own.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// From which passwords follow.
+    pub key: InstanceKey,
+    /// The server's address.
+    pub address: SocketAddr,
+    /// The folder of its programs.
+    pub bin_dir: PathBuf,
+}
+
+impl Databases {
+    fn access(&self, env: &EnvId, generation: u32) -> Access {
+        let name = names::database(env, generation);
+        Access {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            user: name.clone(),
+            password: names::database_password(&self.key, env, generation),
+            database: name,
+            bin_dir: self.bin_dir.clone(),
+        }
+    }
 }
 
 /// The parts that the controller is made of.
@@ -97,6 +134,10 @@ pub struct Parts {
     pub forges: BTreeMap<ProjectName, Arc<GitForge>>,
     /// Ends of the doors.
     pub ends: Ends,
+    /// What runs inside environments.
+    pub inside: Arc<Inside>,
+    /// Where their databases are.
+    pub databases: Databases,
     /// Whose events say that something changed.
     pub engine: Docker,
     /// The loop's own mailbox, whose sender calls and listings hold.
@@ -107,7 +148,8 @@ impl Controller {
     /// Puts the parts together and begins to watch the forges.
     #[must_use]
     pub fn new(parts: Parts) -> Controller {
-        let Parts { core, store, calls, listings, logs, forges, ends, engine, mailbox: (input, inputs) } = parts;
+        let Parts { core, store, calls, listings, logs, forges, ends, inside, databases, engine, mailbox } = parts;
+        let (input, inputs) = mailbox;
         follow(&engine, input.clone());
         let watches =
             forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
@@ -127,6 +169,8 @@ impl Controller {
             requests: 0,
             reading: BTreeSet::new(),
             looks: Vec::new(),
+            inside,
+            databases,
         }
     }
 
@@ -188,16 +232,29 @@ impl Controller {
                 self.looks.extend(answers.into_iter().map(|answer| (project.clone(), answer)));
             }
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
+            Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
         }
     }
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Command(actor, command, answer) => {
-                self.requests += 1;
-                let request = RequestId(self.requests);
-                self.answers.insert(request, answer);
-                self.pending.push(Event::Asked { request, actor, command });
+            Ask::Command(actor, command, answer) => self.command(actor, command, answer),
+            Ask::Run(run) => {
+                let (answer, judged) = oneshot::channel();
+                let Begin { process, words, .. } = run.begin.clone();
+                let command = Command::Run { project: run.project.clone(), sha: run.sha, process, words };
+                self.command(run.actor.clone(), command, answer);
+                tokio::spawn(self.inside.clone().serve(*run, judged));
+            }
+            Ask::Database { actor, project, sha, dump, reply } => {
+                let (answer, judged) = oneshot::channel();
+                let access = self.access(&project, &sha);
+                let command = if dump { Command::Dump { project, sha } } else { Command::Psql { project, sha } };
+                self.command(actor, command, answer);
+                tokio::spawn(async move {
+                    let judged = judged.await.unwrap_or_else(|_| Err("the controller is stopping".to_owned()));
+                    let _ = reply.send(judged.and(access));
+                });
             }
             Ask::Logs { env, name, follow, reply } => {
                 let found = self.core.log(&env, &name);
@@ -209,6 +266,31 @@ impl Controller {
                 None => drop(answer.send(Err(format!("no project {project:?} in the configuration")))),
             },
         }
+    }
+
+    /// Has the core judge what a person asked for.
+    fn command(&mut self, actor: Actor, command: Command, answer: oneshot::Sender<Result<String, String>>) {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.answers.insert(request, answer);
+        self.pending.push(Event::Asked { request, actor, command });
+    }
+
+    fn one_off(&self, env: &EnvId, process: Option<&str>, what: What) -> Result<(Resource, Listing), String> {
+        let resource = self.core.one_off(env, process, what)?;
+        let seen = &self.core.inventory().seen;
+        let needs = resource.needs.iter().filter_map(|id| Some((id.clone(), seen.get(id)?.clone()))).collect();
+        Ok((resource, needs))
+    }
+
+    /// How the commit's database is reached.
+    fn access(&self, project: &ProjectName, sha: &Sha) -> Result<Access, String> {
+        let view = self.ends.view.borrow();
+        let shown = view.projects.iter().filter(|shown| shown.name == *project);
+        let mut commits = shown.flat_map(|shown| &shown.refs).flat_map(|of| &of.commits);
+        let commit = commits.find(|commit| commit.sha == *sha).ok_or("the commit is not known")?;
+        let generation = self.core.database(&commit.env)?;
+        Ok(self.databases.access(&commit.env, generation))
     }
 
     fn visits(&mut self) {

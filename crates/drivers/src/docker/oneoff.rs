@@ -4,6 +4,7 @@
 //! with what builds leave, and the network's removal takes along those that hang on it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -52,11 +53,15 @@ pub struct OneOff {
     name: String,
     memory: u64,
     started: Result<(), End>,
-    /// Its standard input; none if taken.
-    pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-    /// What it prints, until it ends or closes its outputs; none if taken.
-    pub output: Option<Pin<Box<dyn Stream<Item = Piece> + Send>>>,
-    gone: bool,
+    gone: AtomicBool,
+}
+
+/// What goes into a one-off container, and what comes out.
+pub struct Ends {
+    /// Its standard input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What it prints, until it ends or closes its outputs.
+    pub output: Pin<Box<dyn Stream<Item = Piece> + Send>>,
 }
 
 impl Docker {
@@ -66,7 +71,12 @@ impl Docker {
     ///
     /// # Errors
     /// It cannot be made. A command that cannot be started is no error but an [`End`].
-    pub async fn run(&self, resource: &Resource, needs: &Listing, terminal: Option<Size>) -> Result<OneOff, Failure> {
+    pub async fn run(
+        &self,
+        resource: &Resource,
+        needs: &Listing,
+        terminal: Option<Size>,
+    ) -> Result<(OneOff, Ends), Failure> {
         let (Spec::Job(container) | Spec::Container(container)) = &resource.spec else {
             return Err(Failure::permanent(format!("{} is nothing that runs", resource.id)));
         };
@@ -80,18 +90,17 @@ impl Docker {
         // Before it exists: clearing away must never take it for a leftover.
         lock(&self.inner.oneoffs).insert(full.clone());
         let made = self.make(resource, container, needs, &network, &name, &full, terminal.is_some()).await;
-        let mut oneoff = match made {
-            Ok(id) => self.attached(id, full.clone(), container.memory, terminal.is_some()).await?,
-            Err(failure) => {
-                lock(&self.inner.oneoffs).remove(&full);
-                return Err(failure);
-            }
-        };
+        let id = made.inspect_err(|_| {
+            lock(&self.inner.oneoffs).remove(&full);
+        })?;
+        let (docker, gone) = (self.clone(), AtomicBool::new(false));
+        let mut oneoff = OneOff { docker, id, name: full, memory: container.memory, started: Ok(()), gone };
+        let ends = self.attach(&oneoff.id, terminal.is_some()).await?;
         oneoff.started = self.start_one(&oneoff.id).await?;
         if let (Some(size), Ok(())) = (terminal, &oneoff.started) {
             oneoff.resize(size).await;
         }
-        Ok(oneoff)
+        Ok((oneoff, ends))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -128,13 +137,11 @@ impl Docker {
         Ok(made.id)
     }
 
-    /// The container with its ends in hand, before it starts, so that nothing it says is lost.
-    async fn attached(&self, id: String, name: String, memory: u64, terminal: bool) -> Result<OneOff, Failure> {
-        let mut oneoff =
-            OneOff { docker: self.clone(), id, name, memory, started: Ok(()), input: None, output: None, gone: false };
+    /// Its ends, before it starts, so that nothing it says is lost.
+    async fn attach(&self, id: &str, terminal: bool) -> Result<Ends, Failure> {
         let options =
             AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
-        let ends = self.engine().await?.attach_container(&oneoff.id, Some(options)).await;
+        let ends = self.engine().await?.attach_container(id, Some(options)).await;
         let ends = ends.map_err(|error| self.fail("attaching", &error))?;
         let pieces = ends.output.take_while(|piece| std::future::ready(piece.is_ok())).filter_map(move |piece| {
             std::future::ready(match piece {
@@ -145,8 +152,7 @@ impl Docker {
                 _ => None,
             })
         });
-        (oneoff.input, oneoff.output) = (Some(ends.input), Some(pieces.boxed()));
-        Ok(oneoff)
+        Ok(Ends { input: ends.input, output: pieces.boxed() })
     }
 
     /// Starts it; a command that cannot be started ends as a shell would say it.
@@ -203,7 +209,7 @@ impl OneOff {
     ///
     /// # Errors
     /// The engine does not answer; it is removed later.
-    pub async fn end(&mut self) -> Result<End, Failure> {
+    pub async fn end(&self) -> Result<End, Failure> {
         let end = match &self.started {
             Err(end) => end.clone(),
             Ok(()) => {
@@ -211,7 +217,7 @@ impl OneOff {
                 self.judge().await?
             }
         };
-        self.remove().await?;
+        self.kill().await?;
         Ok(end)
     }
 
@@ -227,9 +233,13 @@ impl OneOff {
         Ok(End { code: ended.code, why })
     }
 
-    async fn remove(&mut self) -> Result<(), Failure> {
+    /// Kills and removes it.
+    ///
+    /// # Errors
+    /// The engine does not answer; it is removed later.
+    pub async fn kill(&self) -> Result<(), Failure> {
         self.docker.delete(&self.id).await?;
-        self.gone = true;
+        self.gone.store(true, Ordering::Relaxed);
         lock(&self.docker.inner.oneoffs).remove(&self.name);
         Ok(())
     }
@@ -237,7 +247,7 @@ impl OneOff {
 
 impl Drop for OneOff {
     fn drop(&mut self) {
-        if self.gone {
+        if self.gone.load(Ordering::Relaxed) {
             return;
         }
         let (docker, id, name) = (self.docker.clone(), self.id.clone(), self.name.clone());
