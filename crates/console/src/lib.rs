@@ -70,6 +70,18 @@ pub enum Ask {
         /// The access.
         reply: oneshot::Sender<Result<inside::Access, String>>,
     },
+    /// Find a branch or tag of a project by name, whether it is watched or not, and stage the commit that it points to now;
+    /// answered with that commit and the line of the decision.
+    StageRef {
+        /// Who asks.
+        actor: Actor,
+        /// The project's name.
+        project: String,
+        /// As a person calls it: `v5.2.1`, `branch/main`.
+        name: String,
+        /// The way back.
+        reply: oneshot::Sender<Result<(Sha, String), String>>,
+    },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
 }

@@ -80,6 +80,11 @@ pub enum Command {
         project: ProjectName,
         sha: Sha,
     },
+    /// The image that CI builds of it is there: what waits for it looks at once.
+    Announce {
+        project: ProjectName,
+        sha: Sha,
+    },
     /// Removes orphans now, and with `confirm` what the guard holds.
     Gc {
         confirm: bool,
@@ -104,7 +109,8 @@ impl Command {
             | Command::Run { project, sha, .. }
             | Command::Psql { project, sha }
             | Command::Dump { project, sha }
-            | Command::Remove { project, sha } => Some((project, sha)),
+            | Command::Remove { project, sha }
+            | Command::Announce { project, sha } => Some((project, sha)),
             Command::Gc { .. } => None,
         }
     }
@@ -139,6 +145,7 @@ impl Command {
             Command::Run { .. } => "run",
             Command::Psql { .. } => "psql",
             Command::Dump { .. } => "dump",
+            Command::Announce { .. } => "announce",
             Command::Gc { .. } => "gc",
         }
     }

@@ -41,9 +41,10 @@ pub fn routes(report: &Report<'_, '_>) -> BTreeMap<String, Route> {
             routes.insert(format!("{bucket}.{domain}"), Route::Objects { bucket: Some(bucket) });
         }
     }
-    for project in standing.policy.projects.keys() {
-        report.aliases(project, &mut routes);
-    }
+    // A project that was taken out of the configuration gives way where its aliases are another's now.
+    let mut projects: Vec<&ProjectName> = standing.policy.projects.keys().collect();
+    projects.sort_by_key(|name| standing.facts.taken_out.contains(*name));
+    projects.into_iter().for_each(|project| report.aliases(project, &mut routes));
     routes
 }
 

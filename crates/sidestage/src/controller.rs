@@ -2,8 +2,6 @@
 //! the step says: persist, publish, start, in this order. It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +14,8 @@ use edge::Visits;
 use futures_util::StreamExt;
 use planner::command::{Actor, Command};
 use planner::core::Core;
-use planner::event::{CallId, Event, RequestId, Step};
-use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time};
-use planner::names;
+use planner::event::{CallId, Event, Head, RequestId, Step};
+use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::oneoff::What;
 use planner::resource::{Backend, Resource};
 use planner::tables::Tables;
@@ -30,6 +27,7 @@ use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::databases::Databases;
 use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
@@ -52,7 +50,12 @@ pub enum Input {
     Dirty(Backend),
     /// What a one-off container of this environment, like this process, is made of, and what it needs.
     OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
+    /// A branch or tag that a person named was found, and is to be staged.
+    Found(ProjectName, Head, Actor, StagedRef),
 }
+
+/// The way back to somebody who named a branch or tag.
+pub type StagedRef = oneshot::Sender<Result<(Sha, String), String>>;
 
 /// The way back to somebody who asked for a look.
 pub type Answer = oneshot::Sender<Result<(), String>>;
@@ -87,35 +90,10 @@ pub struct Controller {
     pending: Vec<Event>,
     answers: BTreeMap<RequestId, oneshot::Sender<Result<String, String>>>,
     requests: u64,
-    reading: BTreeSet<(ProjectName, planner::identity::Sha)>,
+    reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
     inside: Arc<Inside>,
     databases: Databases,
-}
-
-/// Where databases are, for whoever comes with a client of the server's own.
-#[derive(Debug, Clone)]
-pub struct Databases {
-    /// From which passwords follow.
-    pub key: InstanceKey,
-    /// The server's address.
-    pub address: SocketAddr,
-    /// The folder of its programs.
-    pub bin_dir: PathBuf,
-}
-
-impl Databases {
-    fn access(&self, env: &EnvId, generation: u32) -> Access {
-        let name = names::database(env, generation);
-        Access {
-            host: self.address.ip().to_string(),
-            port: self.address.port(),
-            user: name.clone(),
-            password: names::database_password(&self.key, env, generation),
-            database: name,
-            bin_dir: self.bin_dir.clone(),
-        }
-    }
 }
 
 /// The parts that the controller is made of.
@@ -233,7 +211,43 @@ impl Controller {
             }
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
+            Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
+    }
+
+    /// A branch or tag was found: the core hears of it and of the wish in one step.
+    fn found(&mut self, project: ProjectName, head: Head, actor: Actor, reply: StagedRef) {
+        let sha = head.sha;
+        let (answer, answered) = oneshot::channel::<Result<String, String>>();
+        tokio::spawn(async move {
+            if let Ok(said) = answered.await {
+                let _ = reply.send(said.map(|line| (sha, line)));
+            }
+        });
+        self.pending.push(Event::Found { project: project.clone(), head });
+        self.command(actor, Command::Stage { project, sha }, answer);
+    }
+
+    fn command(&mut self, actor: Actor, command: Command, answer: oneshot::Sender<Result<String, String>>) {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.answers.insert(request, answer);
+        self.pending.push(Event::Asked { request, actor, command });
+    }
+
+    /// Looks for a branch or tag by name, beside the loop.
+    fn find(&self, project: &str, name: String, actor: Actor, reply: StagedRef) {
+        let Some((project, forge)) = self.forges.iter().find(|(of, _)| of.as_str() == project) else {
+            let _ = reply.send(Err(format!("no project {project:?} in the configuration")));
+            return;
+        };
+        let (project, forge, input) = (project.clone(), forge.clone(), self.input.clone());
+        tokio::spawn(async move {
+            match drivers::Forge::find(&*forge, &name).await {
+                Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
+                Err(failure) => drop(reply.send(Err(failure.to_string()))),
+            }
+        });
     }
 
     fn asked(&mut self, ask: Ask) {
@@ -256,6 +270,7 @@ impl Controller {
                     let _ = reply.send(judged.and(access));
                 });
             }
+            Ask::StageRef { actor, project, name, reply } => self.find(&project, name, actor, reply),
             Ask::Logs { env, name, follow, reply } => {
                 let found = self.core.log(&env, &name);
                 self.logs.open(found, &env, &name, follow, reply);
@@ -266,14 +281,6 @@ impl Controller {
                 None => drop(answer.send(Err(format!("no project {project:?} in the configuration")))),
             },
         }
-    }
-
-    /// Has the core judge what a person asked for.
-    fn command(&mut self, actor: Actor, command: Command, answer: oneshot::Sender<Result<String, String>>) {
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.answers.insert(request, answer);
-        self.pending.push(Event::Asked { request, actor, command });
     }
 
     fn one_off(&self, env: &EnvId, process: Option<&str>, what: What) -> Result<(Resource, Listing), String> {
@@ -344,7 +351,7 @@ impl Controller {
         self.calls.start(call, action, seen, &self.input);
     }
 
-    fn read(&mut self, project: ProjectName, sha: planner::identity::Sha) {
+    fn read(&mut self, project: ProjectName, sha: Sha) {
         let Some(forge) = self.forges.get(&project).cloned() else {
             warn!(%project, "no forge for a project that has commits");
             return;

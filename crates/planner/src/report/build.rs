@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{Report, Status};
 use crate::blueprint::{Blueprint, WEB};
-use crate::facts::{Listed, RefRow};
+use crate::facts::{EnvRow, Listed, RefRow};
 use crate::identity::{ProjectName, Trust};
 use crate::injected::note;
 use crate::manifest::Manifest;
@@ -24,10 +24,20 @@ impl<'a> Report<'_, 'a> {
         View {
             at: self.eyes.standing.now,
             domain: policy.authority(&policy.domain),
-            projects: policy.projects.keys().map(|project| self.project(project)).collect(),
+            projects: policy
+                .projects
+                .keys()
+                .map(|project| self.project(project))
+                .filter(|one| self.is_shown(one))
+                .collect(),
             places: (self.eyes.holders().len(), policy.limits.environments),
             warnings: self.warnings(),
         }
+    }
+
+    /// A project that was taken out of the configuration is shown as long as there is something to show.
+    fn is_shown(&self, project: &ProjectView) -> bool {
+        !project.refs.is_empty() || !self.eyes.standing.facts.taken_out.contains(&project.name)
     }
 
     fn project(&self, project: &ProjectName) -> ProjectView {
@@ -138,7 +148,16 @@ impl<'a> Report<'_, 'a> {
         for (project, why) in &ledger.forges {
             warnings.extend(why.as_ref().map(|why| format!("the repository of {project} does not answer: {why}")));
         }
-        let held = self.eyes.standing.facts.envs.values().filter(|row| row.held.is_some()).count();
+        let facts = self.eyes.standing.facts;
+        for name in &facts.taken_out {
+            let held = facts.envs.values().filter(|row| row.of.project == *name && row.held.is_some()).count();
+            let line = format!(
+                "{name} was taken out of the configuration; its {held} environments run on until `sidestage gc --confirm`"
+            );
+            warnings.extend((held > 0).then_some(line));
+        }
+        let taken_out = |row: &&EnvRow| facts.taken_out.contains(&row.of.project);
+        let held = facts.envs.values().filter(|row| row.held.is_some() && !taken_out(row)).count();
         if held > 0 {
             warnings.push(format!(
                 "{held} environments would go at once; they are held, and run on, until `sidestage gc --confirm`"

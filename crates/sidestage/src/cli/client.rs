@@ -11,11 +11,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use planner::command::Command;
+use planner::identity::{ProjectName, Sha};
 use planner::view::View;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite};
 
 use super::Failed;
 
@@ -49,6 +51,16 @@ impl Client {
         Ok(answer["ok"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Stages what a branch or tag points to now, watched or not; returns that commit and the line of the decision.
+    ///
+    /// # Errors
+    /// No controller, or its refusal: an unknown name comes with the nearest ones.
+    pub async fn stage_ref(&self, project: &ProjectName, name: &str) -> Result<(Sha, String), Failed> {
+        let path = format!("/api/v1/projects/{project}/refs");
+        let answer: Staged = self.post(&path, &serde_json::json!({ "ref": name })).await?;
+        Ok((answer.sha, answer.ok))
+    }
+
     /// Reads a resource.
     ///
     /// # Errors
@@ -73,6 +85,21 @@ impl Client {
     pub async fn stream(&self, path: &str) -> Result<Pieces, Failed> {
         let body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
         Ok(Pieces { body })
+    }
+
+    /// A WebSocket.
+    ///
+    /// # Errors
+    /// No controller, or its error.
+    pub async fn socket(&self, path: &str) -> Result<WebSocketStream<UnixStream>, Failed> {
+        let stream = self.stream_to().await?;
+        match tokio_tungstenite::client_async(format!("ws://localhost{path}"), stream).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(answer)) => {
+                Err(refusal(answer.status(), answer.body().as_deref().unwrap_or_default()))
+            }
+            Err(error) => Err(Failed::Refused(format!("the controller broke off ({error}): look at its log"))),
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failed> {
@@ -105,7 +132,15 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failed> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+        let stream = self.stream_to().await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the last answer read, or when the sender is dropped; its error reaches the request too.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn stream_to(&self) -> Result<UnixStream, Failed> {
+        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::PermissionDenied => Failed::Refused(format!(
                 "{} may not be opened by this user: use the one that runs Sidestage",
                 self.socket.display()
@@ -113,11 +148,7 @@ impl Client {
             _ => {
                 Failed::Refused(format!("no controller on {}: start it with `sidestage serve`", self.socket.display()))
             }
-        })?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Ends with the last answer read, or when the sender is dropped; its error reaches the request too.
-        tokio::spawn(connection);
-        Ok(sender)
+        })
     }
 }
 
@@ -129,6 +160,12 @@ fn broken(error: hyper::Error) -> Failed {
 fn refusal(status: StatusCode, body: &[u8]) -> Failed {
     let line = serde_json::from_slice::<Value>(body).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
     Failed::Refused(line.unwrap_or_else(|| format!("the controller answered {status}")))
+}
+
+#[derive(serde::Deserialize)]
+struct Staged {
+    sha: Sha,
+    ok: String,
 }
 
 /// A body in pieces.
