@@ -21,6 +21,7 @@ mod labels;
 mod leftovers;
 mod listing;
 mod network;
+mod oneoff;
 mod output;
 mod pulled;
 mod registry;
@@ -51,6 +52,7 @@ use crate::{Driver, Listing, Log, Scope, Secrets};
 
 pub use build::Contexts;
 pub use events::Touched;
+pub use oneoff::{End, Ends, OneOff, Piece, Size};
 pub use registry::Registry;
 pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
@@ -134,6 +136,8 @@ struct Inner {
     deaths: Mutex<HashMap<String, events::Deaths>>,
     /// Containers that were stopped for what they wrote, and why.
     full: Mutex<HashMap<ResourceId, String>>,
+    /// Names of the one-off containers of this process.
+    oneoffs: Mutex<HashSet<String>>,
     /// What an earlier run left half built has been cleared away.
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
@@ -163,6 +167,7 @@ impl Docker {
                 rested: Mutex::default(),
                 deaths: Mutex::default(),
                 full: Mutex::default(),
+                oneoffs: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
                 no_frontends: Mutex::default(),
