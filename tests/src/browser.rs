@@ -18,14 +18,19 @@ use crate::console::http::{Console, bounded};
 use crate::stage::Stage;
 
 /// A browser with a profile of its own, and the driver that steers it.
-struct Browser {
-    client: Client,
+pub(crate) struct Browser {
+    pub(crate) client: Client,
     driver: Child,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
     async fn start(scripts: bool) -> Browser {
+        Browser::with(scripts, &[]).await
+    }
+
+    /// One that is started with these further arguments.
+    pub(crate) async fn with(scripts: bool, further: &[&str]) -> Browser {
         let mut driver = Command::new("chromedriver")
             .args(["--port=0"])
             .stdout(Stdio::piped())
@@ -36,9 +41,18 @@ impl Browser {
         let port = bounded(port(&mut driver)).await;
         let profile = tempfile::tempdir().unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
+        let usual = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--window-size=1200,900",
+            "--host-resolver-rules=MAP *.staging.test 127.0.0.1",
+            &folder,
+        ];
+        let arguments = [&usual[..], further].concat();
         let options = json!({
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900",
-                "--host-resolver-rules=MAP *.staging.test 127.0.0.1", folder],
+            "args": arguments,
             "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
         });
         let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
@@ -51,7 +65,7 @@ impl Browser {
     }
 
     /// Closes the window; the rest ends when this is dropped.
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.client.clone().close().await.unwrap();
     }
 
@@ -76,7 +90,7 @@ impl Browser {
         self.see(css).await.click().await.unwrap();
     }
 
-    async fn run(&self, script: &str) -> serde_json::Value {
+    pub(crate) async fn run(&self, script: &str) -> serde_json::Value {
         self.client.execute(script, vec![]).await.unwrap()
     }
 }

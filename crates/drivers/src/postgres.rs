@@ -27,6 +27,8 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::{Driver, Listing, Log, Scope};
 
+use error::{code, failure};
+
 pub use error::ServerError;
 pub use server::{Server, destroy_at};
 pub use settings::ServerSettings;
@@ -154,14 +156,8 @@ impl Postgres {
         }
     }
 
-    /// Makes role and database. Each step finds what an earlier attempt has left.
-    async fn make(
-        &self,
-        registry: &mut PgConnection,
-        place: &Place<'_>,
-        template: &str,
-        there: bool,
-    ) -> Result<(), sqlx::Error> {
+    /// Makes the role, or gives the one that is there what it should have.
+    async fn make_role(&self, registry: &mut PgConnection, place: &Place<'_>) -> Result<(), sqlx::Error> {
         let name = &place.name;
         let password = names::database_password(&self.key, place.env, place.generation);
         let Allowance { connections, temporary } = self.allowance;
@@ -180,7 +176,18 @@ impl Postgres {
                  ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';"
             ),
         )
-        .await?;
+        .await
+    }
+
+    /// Makes the database of a role that is there. Each step finds what an earlier attempt has left.
+    async fn make(
+        &self,
+        registry: &mut PgConnection,
+        place: &Place<'_>,
+        template: &str,
+        there: bool,
+    ) -> Result<(), sqlx::Error> {
+        let name = &place.name;
         if !there {
             // Closed while it is made: until the next statement everybody might connect. The server copies small
             // databases fastest through its log.
@@ -310,7 +317,16 @@ impl Postgres {
             baseline,
             template: &template::version(baseline, extensions),
         };
-        registry::begin(registry, &begun).await.map_err(failure)?;
+        // Row and role together. Waiting for the disk is left to what comes next: the server's log keeps its order, so
+        // there is never a database without its row.
+        let begin = async {
+            let mut transaction = registry.begin().await?;
+            run(&mut transaction, "SET LOCAL synchronous_commit = off").await?;
+            registry::begin(&mut transaction, &begun).await?;
+            self.make_role(&mut transaction, place).await?;
+            transaction.commit().await
+        };
+        begin.await.map_err(failure)?;
         // After the row, which is what keeps the template.
         let template = self.template(registry, baseline, extensions, log).await?;
         self.make(registry, place, &template, there).await.map_err(failure)?;
@@ -362,26 +378,5 @@ fn database_id(env: &EnvId, generation: u32) -> ResourceId {
         generation,
         kind: Kind::Database,
         name: "main".to_owned(),
-    }
-}
-
-fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
-}
-
-/// One line for people. A server that is away comes back; a statement that it does not understand stays wrong.
-#[allow(clippy::needless_pass_by_value)] // for map_err
-fn failure(error: sqlx::Error) -> Failure {
-    let text = match &error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) => {
-            format!("PostgreSQL does not answer: {error}")
-        }
-        sqlx::Error::Database(said) => format!("PostgreSQL: {}", said.message()),
-        _ => format!("PostgreSQL: {error}"),
-    };
-    let text = text.replace('\n', " ");
-    match code(&error) {
-        Some(code) if code.starts_with("42") => Failure::permanent(text),
-        _ => Failure::transient(text),
     }
 }

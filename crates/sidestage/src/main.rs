@@ -86,7 +86,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Config { what: ConfigCommand::Check } => {
             let config = Config::read(&arguments.config)?;
-            sidestage::instance::check_certificate(&config)?;
+            sidestage::certificate::check(&config)?;
             println!("{} is valid: {} projects", arguments.config.display(), config.project.len());
         }
         Command::Notify { project, wait } => {

@@ -8,3 +8,4 @@ mod disk;
 mod engine;
 mod jobs;
 mod networks;
+mod services;

@@ -35,6 +35,8 @@ pub struct Server {
     settings: ServerSettings,
     account: Account,
     installed: Installed,
+    /// Whether it ran before we came.
+    found: bool,
     /// Cleared by `stop`, so that `keep` does not work against it.
     wanted: AtomicBool,
     /// Only one start or stop at a time.
@@ -51,10 +53,17 @@ impl Server {
         let made_by = fs::read_to_string(settings.data().join("PG_VERSION")).ok();
         let wanted = made_by.and_then(|text| text.trim().parse().ok());
         let installed = Installed::find(settings.bin_dir.as_deref(), wanted)?;
-        let server =
-            Server { settings, account, installed, wanted: AtomicBool::new(true), gate: tokio::sync::Mutex::new(()) };
+        let found = running(&settings.data()).is_some();
+        let (wanted, gate) = (AtomicBool::new(true), tokio::sync::Mutex::new(()));
+        let server = Server { settings, account, installed, found, wanted, gate };
         server.revive().await?;
         Ok(server)
+    }
+
+    /// Whether it ran already when [`Server::start`] took it up: containers may be using it.
+    #[must_use]
+    pub fn found(&self) -> bool {
+        self.found
     }
 
     /// Starts the server if it does not run, also after `stop`. True if it had to.
@@ -243,7 +252,7 @@ impl Server {
         fs::rename(&half, &data).map_err(failed(&data))
     }
 
-    /// Starts the process and waits until it answers.
+    /// Starts the process and waits until it answers. One that does not answer is ended.
     async fn spawn(&self) -> Result<(), ServerError> {
         let failed = |path: PathBuf| move |source| ServerError::Io { path, source };
         self.look_at_port()?;
@@ -260,7 +269,13 @@ impl Server {
             .stderr(Stdio::from(log))
             .spawn()
             .map_err(failed(self.installed.bin.join("postgres")))?;
-        self.await_answer(Some((&mut child, begun))).await
+        let answered = self.await_answer(Some((&mut child, begun))).await;
+        if answered.is_err()
+            && let Some(pid) = child.id()
+        {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGQUIT);
+        }
+        answered
     }
 
     /// A program of PostgreSQL's, as the server's user, apart from our terminal, environment and standard input.
@@ -343,7 +358,7 @@ pub async fn destroy_at(settings: ServerSettings) -> Result<(), ServerError> {
     let account = Account::find(&settings.user)?;
     let installed = Installed { bin: PathBuf::new(), major: 0 };
     let gate = tokio::sync::Mutex::new(());
-    Server { settings, account, installed, wanted: AtomicBool::new(false), gate }.destroy().await
+    Server { settings, account, installed, found: true, wanted: AtomicBool::new(false), gate }.destroy().await
 }
 
 /// Deletes what is ours in the folder, and the folder if nothing else is in it.
