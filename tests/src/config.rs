@@ -26,7 +26,7 @@ fn mistakes_name_line_and_key() {
         ("[limits]", "enviroments = 3", "unknown field `enviroments`"),
         ("[engine]", "foreign = {}", "not yet"),
         ("[[project]]", "wait_for = [\"ci\"]", "not yet"),
-        ("[[project]]", "secrets = \"/etc/x\"", "not yet"),
+        ("[[project]]", "egress = [\"pypi.org\"]", "not yet"),
     ] {
         let error = error_with(anchor, line);
         assert!(error.contains(expected), "{error}");

@@ -4,6 +4,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
+mod applications;
 mod arrows;
 mod bad_input;
 mod browser;

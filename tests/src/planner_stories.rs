@@ -11,7 +11,7 @@ use planner::command::Command;
 use planner::event::Event;
 use planner::identity::{EnvId, ProjectName, Ref, Sha, Time, Trust};
 use planner::policy::{Policy, StageMode};
-use planner::resource::Backend;
+use planner::resource::{Backend, Owner, Phase, Run};
 use planner::tables::{Door, Route};
 use planner::units::parse_duration;
 
@@ -54,6 +54,21 @@ fn many_removals_at_once_are_held_until_a_person_confirms() {
 #[test]
 fn broken_commits_say_why_and_cost_nothing_that_works() {
     golden("broken");
+}
+
+#[test]
+fn death_by_memory_is_told_with_limit_and_remedy() {
+    golden("memory");
+}
+
+#[test]
+fn a_project_that_is_taken_out_runs_on_until_a_person_confirms() {
+    golden("reload");
+}
+
+#[test]
+fn a_tag_that_was_asked_for_and_moves_leaves_its_environment_and_says_so() {
+    golden("tag");
 }
 
 #[test]
@@ -179,7 +194,7 @@ impl Story {
                 let foreign = name.ends_with('*');
                 let name: Ref = name.trim_end_matches('*').parse().unwrap();
                 let repository = self.sim.forge.repositories.get_mut(&project).unwrap();
-                let new = || Branch { open: true, foreign, pushed: Vec::new() };
+                let new = || Branch { open: true, foreign, watched: true, pushed: Vec::new() };
                 let branch = repository.refs.entry(name).or_insert_with(new);
                 branch.open = true;
                 branch.pushed.push(sha);
@@ -212,6 +227,47 @@ impl Story {
                 };
                 let until = self.sim.world.now.after(parse_duration(time).unwrap());
                 self.sim.world.down.insert(backend, until);
+            }
+            // What stands behind the letter is the text of a manifest, `;` for a new line.
+            ["manifest", letter, text @ ..] => {
+                let sha = self.sha(letter);
+                let text = text.join(" ").replace(';', "\n");
+                let manifest = planner::manifest::Manifest::parse(Some(text.as_bytes())).map(std::sync::Arc::new);
+                self.sim.forge.commits.get_mut(&sha).unwrap().source.manifest = Ok(manifest.unwrap());
+                self.sim.introduce(&project, sha);
+                return Vec::new();
+            }
+            // The kernel ends a process of a container, which runs on, or the container itself.
+            ["starve", letter, name] | ["kill", letter, name] => {
+                let sha = self.sha(letter);
+                let env = self.sim.key.env(&project, &sha, Trust::Trusted);
+                let ids = self.sim.world.things.keys();
+                let found = ids.filter(|id| id.owner == Owner::Env(env.clone()) && id.name == *name).max().cloned();
+                let id = found.unwrap();
+                self.sim.world.things.get_mut(&id).unwrap().observed.outputs.oom += 1;
+                if words[0] == "kill" {
+                    self.sim.world.lower(&id, Run::Stopped, Some(Phase::Exited { code: 137, oom: true }));
+                }
+                self.wait(Duration::from_secs(45));
+            }
+            ["tag", name, letter] => {
+                let sha = self.sha(letter);
+                let name = Ref::Tag((*name).to_owned());
+                let repository = self.sim.forge.repositories.get_mut(&project).unwrap();
+                let new = || Branch { open: true, foreign: false, watched: false, pushed: Vec::new() };
+                let branch = repository.refs.entry(name.clone()).or_insert_with(new);
+                if branch.pushed.is_empty() {
+                    branch.pushed.push(sha);
+                    self.sim.stage_ref(&project, &name);
+                } else {
+                    branch.pushed.push(sha);
+                    self.sim.hint(&project);
+                }
+            }
+            ["out"] => self.sim.reconfigure(|policy| policy.projects.clear()),
+            ["back"] => {
+                let all = self.sim.settings.all.clone();
+                self.sim.reconfigure(|policy| policy.projects = all);
             }
             ["restart"] => self.sim.die(false),
             ["visit", letters @ ..] => {

@@ -48,7 +48,7 @@ fn spoil(config: &Config) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_fails_takes_back_what_it_made() {
-    let (folder, _repository, sound) = workshop(&[("README", "a shop\n")], "").await;
+    let (folder, _repository, sound) = workshop(&[("README", "a shop\n")], "", "").await;
     let mut without_programs = sound.clone();
     without_programs.database.bin_dir = Some(folder.path().join("no-such-folder"));
     let mut bad_store = sound.clone();

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::command::{Actor, Command, Role, authorize};
 use crate::decide::Eyes;
-use crate::facts::{Again, Approval, Asked, Condemned, EnvRow, Facts, Sent};
+use crate::facts::{Again, Approval, Asked, Condemned, EnvRow, Facts, RefRow, Sent};
 use crate::identity::{EnvId, ProjectName, Sha, Time, Trust};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, StageMode};
-use crate::resource::{Owner, Reason};
+use crate::resource::{Kind, Owner, Reason, ResourceId};
 use crate::spec::Origin;
 use crate::standing::Standing;
 
@@ -38,6 +38,8 @@ struct Subject {
     open: bool,
     /// A pull request from outside has it.
     foreign: bool,
+    /// The branch or tag that a person asked for has left it: in words.
+    left: Option<String>,
 }
 
 /// Judges a command and writes down what it asks for.
@@ -105,6 +107,7 @@ fn judge(
             visit(row, now);
             "waking".to_owned()
         }),
+        Command::Announce { .. } => Ok(asking.announce()),
         Command::Gc { .. } => unreachable!("it is about no commit"),
     }
 }
@@ -126,7 +129,8 @@ fn subject(facts: &Facts, policy: &Policy, now: Time, project: &ProjectName, sha
     let of = Origin { project: project.clone(), sha: *sha, trust };
     let row = standing.row(commit, trust).cloned().unwrap_or_else(|| EnvRow::new(of.clone()));
     let foreign = commit.open.iter().any(|(of, _)| of.foreign);
-    Ok(Subject { id: commit.ids.at(trust).clone(), of, row, open: !commit.open.is_empty(), foreign })
+    let left = commit.left_by().map(RefRow::whereabouts).filter(|_| trust == Trust::Trusted);
+    Ok(Subject { id: commit.ids.at(trust).clone(), of, row, open: !commit.open.is_empty(), foreign, left })
 }
 
 /// A visit now.
@@ -145,6 +149,9 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn stage(mut self, again: Option<Again>) -> Result<String, String> {
         self.may_stage()?;
+        if let Some(left) = self.subject.left.as_ref().filter(|_| again.is_some() || !self.subject.row.is_live()) {
+            return Err(format!("{left}; stage what it points to"));
+        }
         let Origin { project, sha, trust } = self.subject.of.clone();
         if trust == Trust::Untrusted {
             return Err(if self.policy.projects.get(&project).is_some_and(|project| project.forks) {
@@ -168,6 +175,7 @@ impl Asking<'_> {
     fn may_stage(&self) -> Result<(), String> {
         let project = &self.subject.of.project;
         let settings = self.policy.projects.get(project);
+        let settings = settings.filter(|_| !self.facts.taken_out.contains(project));
         let settings = settings.ok_or_else(|| format!("{project} is not in the configuration"))?;
         if settings.stage == StageMode::Off {
             return Err(format!("`stage` of {project} is \"off\" in the configuration"));
@@ -202,6 +210,16 @@ impl Asking<'_> {
                 failed.owner == shared && tree.as_ref().is_some_and(|tree| failed.name.starts_with(&tree[..12]));
             !own && !image
         });
+    }
+
+    /// What waits for an image by CI looks at once, and its time begins anew.
+    fn announce(self) -> String {
+        let owner = Owner::Env(self.subject.id.clone());
+        let image = |id: &ResourceId| id.owner == owner && id.kind == Kind::Image;
+        let waits = self.ledger.failures().any(|failed| image(&failed.id));
+        self.ledger.forget_failures(|failed| !image(failed));
+        let sha = self.subject.of.sha.short();
+        if waits { format!("looking for the image of {sha}") } else { format!("nothing waits for an image of {sha}") }
     }
 
     fn approve(mut self, actor: &Actor) -> Result<String, String> {

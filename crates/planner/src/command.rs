@@ -62,6 +62,11 @@ pub enum Command {
         project: ProjectName,
         sha: Sha,
     },
+    /// The image that CI builds of it is there: what waits for it looks at once.
+    Announce {
+        project: ProjectName,
+        sha: Sha,
+    },
     /// Removes orphans now, and with `confirm` what the guard holds.
     Gc {
         confirm: bool,
@@ -83,7 +88,8 @@ impl Command {
             | Command::Rebuild { project, sha }
             | Command::Sleep { project, sha }
             | Command::Wake { project, sha }
-            | Command::Remove { project, sha } => Some((project, sha)),
+            | Command::Remove { project, sha }
+            | Command::Announce { project, sha } => Some((project, sha)),
             Command::Gc { .. } => None,
         }
     }
@@ -103,6 +109,7 @@ impl Command {
             Command::Sleep { .. } => "sleep",
             Command::Wake { .. } => "wake",
             Command::Remove { .. } => "remove",
+            Command::Announce { .. } => "announce",
             Command::Gc { .. } => "gc",
         }
     }

@@ -1,6 +1,6 @@
 //! The product as one value: events in, effects out. No clock, no runtime.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
 use crate::facts::{EnvRow, Facts, Row};
-use crate::heads::heads;
-use crate::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
+use crate::heads::{found, heads, is_needed, leave};
+use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Time, Trust};
 use crate::ledger::{Ledger, backoff};
 use crate::plan::{Plan, plan};
 use crate::policy::Policy;
 use crate::report::Report;
-use crate::resource::{Failure, Inventory, Kind, Owner, ResourceId};
+use crate::resource::{Failure, Inventory, Owner, ResourceId};
 use crate::routes::{inside, routes};
 use crate::sleep::Levels;
 use crate::standing::Standing;
@@ -59,20 +59,40 @@ impl Core {
     /// A row that does not parse: table, key and why.
     pub fn restore(key: InstanceKey, policy: Policy, rows: &[Row]) -> Result<Core, String> {
         let mut facts = Facts::new(key);
-        let mut ledger = Ledger::new(&policy);
+        let mut ledger = Ledger::default();
         for row in rows {
             facts.restore(row)?;
             ledger.restore(row)?;
         }
-        Ok(Core {
-            policy,
+        let mut core = Core {
+            policy: policy.clone(),
             facts,
             ledger,
             blueprints: Blueprints::default(),
             inventory: Inventory::default(),
             published: Published::default(),
             waiting: Vec::new(),
-        })
+        };
+        core.configure(policy);
+        Ok(core)
+    }
+
+    /// Takes up a configuration. Limits apply from now on; what is made of them is drawn anew.
+    fn configure(&mut self, policy: Policy) {
+        self.ledger.configure(policy.projects.keys());
+        self.policy = self.facts.configure(policy);
+        self.blueprints = Blueprints::default();
+        self.published.from = None;
+    }
+
+    /// Branches and tags that nobody watches and a person asked for: a forge is asked for these too, by project.
+    #[must_use]
+    pub fn requested(&self, now: Time) -> BTreeMap<ProjectName, BTreeSet<Ref>> {
+        let mut requested: BTreeMap<ProjectName, BTreeSet<Ref>> = BTreeMap::new();
+        for row in self.facts.refs.values().filter(|row| is_needed(&self.facts, row, now)) {
+            requested.entry(row.project.clone()).or_default().insert(row.name.clone());
+        }
+        requested
     }
 
     /// To be called when a listing begins; the value goes into [`Event::Listed`].
@@ -124,13 +144,8 @@ impl Core {
     pub fn log(&self, env: &EnvId, name: &str) -> Option<ResourceId> {
         let row = self.facts.envs.get(env)?;
         let generations = row.coming().into_iter().chain(row.serving());
-        let mut parts = generations.filter_map(|at| self.blueprints.get(env, at).ok()).flat_map(|drawn| &drawn.parts);
-        let found = parts.find(|part| match part.id.kind {
-            Kind::Image => name == "build",
-            Kind::Job | Kind::Container => part.id.name == name,
-            _ => false,
-        });
-        found.map(|part| part.id.clone())
+        let mut drawn = generations.filter_map(|at| self.blueprints.get(env, at).ok());
+        drawn.find_map(|drawn| drawn.log(name)).cloned()
     }
 
     /// What waits, and for what, for `sidestage plan`: one line each.
@@ -160,9 +175,11 @@ impl Core {
         match event {
             Event::Refs { project, heads: listed } => {
                 heads(&mut self.facts, &self.policy, &project, listed, now);
-                self.ledger.hear_forge(project, None);
+                self.ledger.hear_forge(&project, None);
             }
-            Event::NoRefs { project, why } => self.ledger.hear_forge(project, Some(why)),
+            Event::NoRefs { project, why } => self.ledger.hear_forge(&project, Some(why)),
+            Event::Found { project, head } => found(&mut self.facts, &project, head, now),
+            Event::Policy(policy) => self.configure(*policy),
             Event::Read { project, sha, source } => {
                 let failure = source.as_ref().err().cloned();
                 if let Ok(source) = source
@@ -193,6 +210,7 @@ impl Core {
     /// Decides until there is nothing left to decide.
     fn decide(&mut self, now: Time) {
         for _ in 0..ROUNDS {
+            leave(&mut self.facts, now);
             let standing = Standing::new(&self.facts, &self.policy, now);
             self.blueprints.refresh(&standing);
             let eyes = Eyes::new(standing, &self.blueprints, &self.inventory, &self.ledger);
@@ -204,6 +222,7 @@ impl Core {
             }
             decided.into_iter().for_each(|fact| self.facts.accept(fact));
         }
+        self.policy.projects.retain(|name, _| self.facts.projects.contains_key(name));
     }
 }
 
@@ -221,10 +240,11 @@ fn unread(standing: &Standing<'_>) -> BTreeSet<(ProjectName, Sha)> {
 }
 
 impl Ledger {
-    fn hear_forge(&mut self, project: ProjectName, silent: Option<String>) {
-        if self.forges.insert(project, silent.clone()) != Some(silent) {
-            self.version += 1;
-        }
+    /// What a forge said, or why it said nothing. One that is not configured any more counts no more.
+    fn hear_forge(&mut self, project: &ProjectName, silent: Option<String>) {
+        let Some(heard) = self.forges.get_mut(project).filter(|heard| **heard != silent) else { return };
+        *heard = silent;
+        self.version += 1;
     }
 
     fn hear_read(&mut self, project: ProjectName, sha: Sha, failure: Option<Failure>, now: Time) {
@@ -313,11 +333,13 @@ fn next_time(eyes: &Eyes<'_>, plan: &Plan, deadline: Option<Time>) -> Option<Tim
     });
     let approvals = standing.facts.approvals.values().map(|approval| Some(approval.until));
     let closed = standing.facts.refs.values().map(|of| of.closed.map(|closed| closed.after(decide::REMEMBERED)));
+    let images = standing.facts.images.values().map(|row| row.kept);
     let orphans = eyes.ledger.orphans.values().map(|since| Some(since.after(decide::KEPT)));
     let reads = eyes.ledger.reads.values().map(|reading| match reading.since {
         Some(since) => Some(since.after(READING)),
         None => Some(reading.next),
     });
-    let all = ends.chain(approvals).chain(closed).chain(orphans).chain(reads).chain([plan.wake_at, deadline]);
+    let all =
+        ends.chain(approvals).chain(closed).chain(orphans).chain(images).chain(reads).chain([plan.wake_at, deadline]);
     all.flatten().filter(|at| *at > now && at.0 != u64::MAX).min()
 }

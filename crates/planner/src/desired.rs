@@ -1,8 +1,9 @@
 //! What should exist, from facts and from what failed for good. Looks at nothing outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blueprint::{Blueprint, Blueprints};
+use crate::decide::kept_images;
 use crate::facts::{EnvRow, Facts};
 use crate::identity::{EnvId, Time};
 use crate::ledger::Ledger;
@@ -69,6 +70,8 @@ pub struct Desired<'a> {
     pub fates: BTreeMap<&'a EnvId, Fate>,
     /// Whose orphaned things go.
     pub condemned: Vec<&'a Owner>,
+    /// Shared images that are kept though nobody wants them.
+    pub kept: BTreeSet<&'a ResourceId>,
     /// How far those that serve run.
     pub levels: Levels,
 }
@@ -84,6 +87,7 @@ pub fn desired<'a>(
 ) -> Desired<'a> {
     let mut desired = Desired { levels: levels(facts, policy, now), ..Desired::default() };
     desired.condemned = facts.condemned.keys().collect();
+    desired.kept = kept_images(facts, now);
     for (id, row) in &facts.envs {
         if let Some(gone) = row.gone {
             desired.fates.insert(id, Fate::Gone(gone.reason));
@@ -165,7 +169,7 @@ impl<'a> Desired<'a> {
     pub fn why_not(&self, id: &ResourceId) -> Option<Reason> {
         let env = match &id.owner {
             Owner::Env(env) => env,
-            Owner::Project(..) => return Some(Reason::Unwanted),
+            Owner::Project(..) => return Some(Reason::Unwanted).filter(|_| !self.kept.contains(id)),
             Owner::Baseline(_) | Owner::Instance => return None,
         };
         match self.fates.get(env)? {

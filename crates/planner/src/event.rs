@@ -9,6 +9,7 @@ use crate::command::{Actor, Command};
 use crate::facts::Row;
 use crate::identity::{EnvId, ProjectName, Ref, Sha, Time};
 use crate::manifest::Manifest;
+use crate::policy::Policy;
 use crate::resource::{Action, Backend, Failure, Observed, ResourceId};
 use crate::tables::Tables;
 use crate::view::View;
@@ -55,6 +56,11 @@ pub enum Event {
     Refs { project: ProjectName, heads: Vec<Head> },
     /// A forge did not answer: nothing is concluded, and the view says so. One line.
     NoRefs { project: ProjectName, why: String },
+    /// A person asked for a branch or tag that is not watched, and the forge knows it: it is listed from now on (see
+    /// [`Core::requested`](crate::core::Core::requested)). To be sent together with the command that asks for its commit.
+    Found { project: ProjectName, head: Head },
+    /// The configuration was read anew.
+    Policy(Box<Policy>),
     /// A commit was read. The executor reads every sha that [`Step::read`] asks for.
     Read { project: ProjectName, sha: Sha, source: Result<Source, Failure> },
     /// A person asked for something; answered in [`Step::replies`].

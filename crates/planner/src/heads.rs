@@ -1,11 +1,15 @@
 //! What a forge said about a project's refs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::event::Head;
 use crate::facts::{EnvRow, Facts, Listed, RefRow};
 use crate::identity::{ProjectName, Ref, Sha, Time, Trust};
 use crate::policy::{Policy, StageMode};
+
+/// So long after it was found a branch or tag that a person asked for may be missing in listings that began before.
+const FOUND: Duration = Duration::from_secs(5 * 60);
 
 /// Commits kept in the list of a ref beyond those that live.
 const LIST: usize = 30;
@@ -15,7 +19,7 @@ const LIST: usize = 30;
 /// At first sight of a project its heads are known, and nothing is staged; a head that appears or changes later is a
 /// push, and stages itself if the project says so. A ref that is not listed any more is closed.
 pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, heads: Vec<Head>, now: Time) {
-    let Some(settings) = policy.projects.get(project) else { return };
+    let Some(settings) = policy.projects.get(project).filter(|_| !facts.taken_out.contains(project)) else { return };
     let calm = !facts.listed.contains(project);
     let automatic = settings.stage == StageMode::Automatic && !calm;
     let mut heads: BTreeMap<Ref, Head> = heads.into_iter().map(|head| (head.name.clone(), head)).collect();
@@ -23,34 +27,89 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
     let mut closing = Vec::new();
     for row in known {
         match heads.remove(&row.name) {
-            Some(head) => seen_again(facts, row, head, automatic, now),
+            Some(head) => {
+                let automatic = automatic && row.requested.is_none();
+                seen_again(facts, row, head, automatic, now);
+            }
+            None if is_needed(facts, &row, now) => {
+                let vanished = row.requested.is_none_or(|found| now >= found.after(FOUND));
+                facts.put_ref(RefRow { vanished, ..row });
+            }
             None if row.is_open() => closing.push(row),
             None => {}
         }
     }
     for head in heads.into_values() {
-        let first = facts.next_sequence();
         // A new ref on a commit that was known is no push of that commit.
         let automatic = automatic && !facts.ids.contains_key(&(project.clone(), head.sha));
-        facts.put_ref(RefRow {
-            project: project.clone(),
-            name: head.name,
-            first,
-            closed: None,
-            foreign: head.foreign,
-            title: head.title,
-            commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
-        });
+        seen_first(facts, project, head, automatic, now);
     }
     // Last, since a commit that another ref has taken over is not forgotten.
     closing.into_iter().for_each(|row| close(facts, row, now));
     facts.put_listed(project);
 }
 
+/// Takes up a branch or tag that nobody watches, since a person asked for it.
+pub(crate) fn found(facts: &mut Facts, project: &ProjectName, head: Head, now: Time) {
+    if !facts.projects.contains_key(project) || facts.taken_out.contains(project) {
+        return;
+    }
+    let key = (project.clone(), head.name.clone());
+    let watched = facts.refs.get(&key).is_some_and(|row| row.is_open() && row.requested.is_none());
+    match facts.refs.get(&key).cloned() {
+        Some(row) => seen_again(facts, row, head, false, now),
+        None => seen_first(facts, project, head, false, now),
+    }
+    if let Some(row) = facts.refs.get(&key).filter(|_| !watched).cloned() {
+        facts.put_ref(RefRow { requested: Some(now), ..row });
+    }
+}
+
+/// Whether an open ref that a person asked for is still needed: something of it lives or is to live, or it was found just now.
+pub(crate) fn is_needed(facts: &Facts, row: &RefRow, now: Time) -> bool {
+    let Some(found) = row.requested.filter(|_| row.is_open()) else { return false };
+    let wished = |env: &EnvRow| env.is_live() || env.asked.is_some_and(|asked| asked.person) && env.gone.is_none();
+    let head = row.head().map(|head| head.sha);
+    let needed = |listed: &Listed| {
+        let rows = envs(facts, &row.project, &listed.sha);
+        rows.iter().any(|env| env.is_live() || Some(listed.sha) == head && wished(env))
+    };
+    now < found.after(FOUND) || row.commits.iter().any(needed)
+}
+
+/// Of a project that was taken out of the configuration, once nothing of it lives: its refs close, and if it comes back
+/// its first sight is as calm as the first one was.
+pub(crate) fn leave(facts: &mut Facts, now: Time) {
+    for project in facts.taken_out.clone() {
+        if facts.envs.values().any(|row| row.of.project == project && row.is_live()) {
+            continue;
+        }
+        let open = facts.refs.values().filter(|row| row.project == project && row.is_open()).cloned();
+        open.collect::<Vec<_>>().into_iter().for_each(|row| close(facts, row, now));
+        facts.drop_listed(&project);
+    }
+}
+
+fn seen_first(facts: &mut Facts, project: &ProjectName, head: Head, automatic: bool, now: Time) {
+    let first = facts.next_sequence();
+    facts.put_ref(RefRow {
+        project: project.clone(),
+        name: head.name,
+        first,
+        closed: None,
+        foreign: head.foreign,
+        title: head.title,
+        commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
+        requested: None,
+        vanished: false,
+    });
+}
+
 fn seen_again(facts: &mut Facts, mut row: RefRow, head: Head, automatic: bool, now: Time) {
     let reopened = !row.is_open();
-    (row.closed, row.foreign, row.title) = (None, head.foreign, head.title);
+    (row.closed, row.foreign, row.title, row.vanished) = (None, head.foreign, head.title, false);
     if reopened {
+        row.requested = None;
         // All but the head is forgotten, except what the guard has kept: its reason is gone.
         let last = row.head().map(|head| head.sha);
         let trust = if row.foreign { Trust::Approved } else { Trust::Trusted };

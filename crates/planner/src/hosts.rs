@@ -1,4 +1,4 @@
-//! Host names: the canonical host of a commit, and the aliases of its refs.
+//! Host names: the canonical host of a commit, those of its further applications, and the aliases of its refs.
 //!
 //! One label below the domain, so that one wildcard certificate covers all. Further parts of a label join with two
 //! hyphens, and nothing else ever holds two in a row: a branch cannot take the host of another project.
@@ -19,6 +19,18 @@ const SHORTEST_SLUG: usize = 3;
 #[must_use]
 pub fn canonical(sha: &Sha, suffix: &str, domain: &str) -> String {
     below(&sha.to_string(), suffix, domain)
+}
+
+/// `<sha>--<app>.<domain>`, the host of a further application of a commit.
+#[must_use]
+pub fn app(sha: &Sha, app: &str, suffix: &str, domain: &str) -> String {
+    below(&format!("{sha}--{app}"), suffix, domain)
+}
+
+/// The host of an alias of a further application: `pr-7--<app>`.
+#[must_use]
+pub fn app_alias(label: &str, app: &str, suffix: &str, domain: &str) -> String {
+    below(&format!("{label}--{app}"), suffix, domain)
 }
 
 /// The host of an alias that [`labels`] gave.

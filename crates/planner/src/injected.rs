@@ -1,6 +1,6 @@
 //! The variables that a container gets: injected ones by name, then its `[env]`, filled in at the moment of creation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::{EnvId, InstanceKey};
 use crate::interpolate::{Piece, Random, fill, pieces};
@@ -34,6 +34,53 @@ pub const OBJECTS: [&str; 7] = [
 ];
 /// Names that are promised and not there yet.
 pub const LATER: [&str; 2] = ["SMTP_HOST", "SMTP_PORT"];
+
+/// The name of the variable that holds the address of a further application: `STAGING_URL_<APP>`.
+#[must_use]
+pub fn app_url(app: &str) -> String {
+    format!("STAGING_URL_{}", app.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Whether a name is ours to give. What is not, in a template, is a secret of the project.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let known = GENERAL.iter().chain(&DATABASE).chain(&OBJECTS).chain(&LATER).any(|known| *known == name);
+    known || is_reserved(name)
+}
+
+/// Whether nobody else may set a variable of this name, be it a manifest or a secret.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    name == "PORT" || name == "STAGING" || name.starts_with("STAGING_")
+}
+
+/// The injected variable that a name may be a slip of, and how many letters apart they are.
+fn near(name: &str) -> Option<(usize, &'static str)> {
+    let all = GENERAL.iter().chain(&DATABASE).chain(&OBJECTS).copied();
+    let apart = |known: &'static str| (strsim::osa_distance(&name.to_uppercase(), known), known);
+    all.map(apart).filter(|(apart, known)| *apart <= 1.max(known.len() / 4)).min()
+}
+
+/// The injected variable that a name may be a slip of.
+#[must_use]
+pub fn nearest(name: &str) -> Option<&'static str> {
+    near(name).map(|(_, known)| known)
+}
+
+/// The injected variable that a name is a slip of: a letter too many, too few, wrong, or two swapped.
+#[must_use]
+pub fn slip(name: &str) -> Option<&'static str> {
+    near(name).filter(|(apart, _)| *apart <= 1).map(|(_, known)| known)
+}
+
+/// The secrets of the project that templates name.
+pub fn secrets<'a>(templates: impl Iterator<Item = &'a String>) -> BTreeSet<&'a str> {
+    let names = templates.flat_map(|template| pieces(template).unwrap_or_default()).filter_map(|piece| match piece {
+        Piece::Name(name) => Some(name),
+        _ => None,
+    });
+    names.filter(|name| !is_ours(name)).collect()
+}
 
 /// The host by which containers know the database server.
 pub const DATABASE_HOST: &str = "data.internal";

@@ -4,8 +4,12 @@
 //! but has not been built yet, a key that nobody knows, a wrong type, a value out of bounds, an unknown `${NAME}`.
 //! What the operator decides (baselines, images, memory) is judged later, against the policy.
 
+mod build;
 mod read;
+pub mod reference;
+mod schedule;
 mod section;
+mod service;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +24,12 @@ pub const FILE: &str = ".sidestage.toml";
 
 /// The most that a manifest may measure, in bytes.
 pub const LONGEST: u64 = 64 << 10;
+
+/// Processes, applications and companions together: the network of a generation has 13 addresses, and web, release and
+/// what takes their place need some.
+const MOST_CONTAINERS: usize = 10;
+/// Links, writable folders, commands and whatever else comes in lists.
+const MOST_ITEMS: usize = 20;
 
 /// A manifest that parsed. Templates (`env`, commands, arguments, notes) are checked, and filled in later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +209,30 @@ impl Default for BuildRecipe {
 }
 
 impl Manifest {
+    /// Secrets of the project that its variables and commands name.
+    #[must_use]
+    pub fn named_secrets(&self) -> BTreeSet<&str> {
+        let own = self.command.iter().flatten().chain(self.env.values());
+        let release = self.release.iter().flat_map(|release| &release.command);
+        let processes = self.processes.values().flat_map(|process| &process.command);
+        let apps = self.apps.values().flat_map(|app| app.command.iter().flatten());
+        let services = self.services.values();
+        let services = services.flat_map(|service| service.env.values().chain(service.command.iter().flatten()));
+        let crons = self.crons.values().flat_map(|cron| &cron.command);
+        let commands = self.commands.values().flatten();
+        crate::injected::secrets(
+            own.chain(release).chain(processes).chain(apps).chain(services).chain(crons).chain(commands),
+        )
+    }
+
+    /// Secrets that its builds get by mount.
+    #[must_use]
+    pub fn build_secrets(&self) -> BTreeSet<&str> {
+        let apps = self.apps.values().filter_map(|app| app.build.as_ref());
+        let recipes = std::iter::once(&self.build).chain(apps).filter(|recipe| recipe.image.is_none());
+        recipes.flat_map(|recipe| recipe.secrets.iter().map(String::as_str)).collect()
+    }
+
     /// Parses the bytes of `.sidestage.toml`; none means no file, all defaults.
     ///
     /// # Errors

@@ -32,6 +32,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The last part of every host of a project; empty for none.
+    #[must_use]
+    pub fn suffix(&self, project: &ProjectName) -> &str {
+        self.projects.get(project).map_or("", |project| &project.suffix)
+    }
+
     /// As in a Host header: with the port unless it is the scheme's own.
     #[must_use]
     pub fn authority(&self, host: &str) -> String {
@@ -46,7 +52,7 @@ impl Policy {
 }
 
 /// When commits of a project are staged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageMode {
     /// Never.
@@ -59,7 +65,7 @@ pub enum StageMode {
 }
 
 /// One watched repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProjectPolicy {
     /// When commits are staged.
     pub stage: StageMode,
@@ -86,7 +92,7 @@ pub struct ProjectPolicy {
 }
 
 /// `source = { submodules = …, lfs = … }`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceSettings {
     /// Submodules of the same forge and owner.

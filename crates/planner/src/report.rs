@@ -15,6 +15,7 @@ use crate::standing::Commit;
 use crate::view::State;
 
 mod build;
+mod memory;
 
 /// Everything that is reported on, as of one moment.
 #[derive(Debug)]
@@ -88,7 +89,9 @@ impl<'r, 'a> Report<'r, 'a> {
         let held = row
             .held
             .map(|held| format!("its removal ({}) is held: `sidestage gc --confirm` lets it happen", why(held)));
-        (state, held.or(reason), since)
+        let commit = self.eyes.standing.commit(&row.of.project, &row.of.sha);
+        let left = commit.and_then(Commit::left_by).filter(|_| row.of.trust == Trust::Trusted);
+        (state, held.or(reason).or(left.map(RefRow::whereabouts)), since)
     }
 
     fn serving(&self, env: &EnvId, row: &EnvRow, generation: u32) -> Told {
@@ -112,7 +115,8 @@ impl<'r, 'a> Report<'r, 'a> {
         let down = blueprint.of(Kind::Container).filter(|part| !self.is_up(&part.id));
         let failures = down.filter_map(|part| self.eyes.ledger.failure(&part.id, &part.fingerprint));
         let failed = failures.min_by_key(|failed| failed.id.name != "web");
-        let trouble = failed.map(|failed| format!("{}; started again", failed.text));
+        let trouble = failed.map(|failed| format!("{}; started again", self.words(blueprint, failed)));
+        let trouble = trouble.or_else(|| self.short_of_memory(blueprint));
         if blueprint.web().is_some_and(|web| self.is_up(&web.id)) {
             let unplaced = "it has no place of its own: none of its refs can spare one";
             let unplaced = row.admitted.is_none().then(|| unplaced.to_owned());
@@ -126,10 +130,16 @@ impl<'r, 'a> Report<'r, 'a> {
 
     /// A word on the generation that comes up beside the one that serves.
     fn next_generation(&self, env: &EnvId, row: &EnvRow) -> Option<String> {
+        if row.again.is_some()
+            && let Err(Obstacle::Blocked(why) | Obstacle::Failed(why)) = self.eyes.buildable(&row.of)
+        {
+            return Some(format!("the next generation cannot begin: {why}"));
+        }
         let coming = row.coming()?;
         let blueprint = self.eyes.blueprints.get(env, coming).ok()?;
         Some(match first_failure(blueprint, self.eyes.ledger) {
-            Some(failed) => format!("generation {coming} has failed: {}", failed.text),
+            Some(failed) if failed.waiting => format!("generation {coming} is {}", failed.text),
+            Some(failed) => format!("generation {coming} has failed: {}", self.words(blueprint, failed)),
             None => format!("generation {coming} is coming up"),
         })
     }
@@ -152,11 +162,14 @@ impl<'r, 'a> Report<'r, 'a> {
         if failed_for_good(blueprint, self.eyes.ledger) {
             return (
                 State::Failed,
-                failed.map(|failed| failed.text.clone()),
+                failed.map(|failed| self.words(blueprint, failed)),
                 failed.map_or(begun.at, |failed| failed.at),
             );
         }
-        let trying = failed.map(|failed| format!("{}; tried again soon", failed.text));
+        if let Some(failed) = failed.filter(|failed| failed.waiting) {
+            return (State::Queued, Some(failed.text.clone()), begun.at);
+        }
+        let trying = failed.map(|failed| format!("{}; tried again soon", self.words(blueprint, failed)));
         let images = blueprint.of(Kind::Image).map(|image| &image.id);
         let Some(image) = images.into_iter().find(|image| !self.eyes.is_there(image)) else {
             let blocked = self.blocked_part(env, begun.generation);
@@ -297,6 +310,7 @@ pub fn why(reason: Reason) -> &'static str {
         Reason::Drift => "it differed from what is wanted",
         Reason::Unwanted => "nobody wants it any more",
         Reason::Vanished => "its data vanished",
+        Reason::TakenOut => "its project was taken out of the configuration",
         Reason::Orphan => "nobody knows it",
     }
 }

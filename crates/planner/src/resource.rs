@@ -189,8 +189,7 @@ pub struct Outputs {
     /// Containers: [`crate::secrets::digest`] of the secrets that it was created with; none if it got none.
     #[serde(default)]
     pub secrets: Option<String>,
-    /// Containers: how often memory ended a process in it, as far as the engine was heard. A forked child may die of it
-    /// while the container runs on.
+    /// Containers: how often the kernel has ended a process of it at its limit of memory, while it ran on or not.
     #[serde(default)]
     pub oom: u32,
 }
@@ -270,6 +269,8 @@ pub enum Reason {
     Unwanted,
     /// Its data vanished from outside; the next generation begins.
     Vanished,
+    /// Its project was taken out of the configuration, and a person has confirmed.
+    TakenOut,
     /// Ours by name, and no fact knows it.
     Orphan,
 }
@@ -292,7 +293,7 @@ pub enum Failure {
     /// Not there yet, and no failure: an image that CI has not pushed. Asked again every few seconds, until its time is up.
     #[error("{text}")]
     Waiting {
-        /// One line: `queued: waiting for ghcr.io/acme/shop:sha-0a1b2c3`.
+        /// One line: `waiting for ghcr.io/acme/shop:sha-0a1b2c3`.
         text: String,
     },
     /// Cut by us: superseded, removed, or shutting down.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::blueprint::{WEB, app_hosts};
 use crate::facts::RefRow;
 use crate::hosts;
-use crate::identity::{EnvId, ProjectName};
+use crate::identity::{EnvId, ProjectName, Sha, Trust};
 use crate::names;
 use crate::report::{Report, Status};
 use crate::resource::{Inventory, Owner, Run};
+use crate::spec::{Origin, Spec};
 use crate::standing::Commit;
 use crate::tables::{Door, EnvRoute, Page, Route, Upstream};
 use crate::view::State;
@@ -21,31 +23,52 @@ pub fn routes(report: &Report<'_, '_>) -> BTreeMap<String, Route> {
     let mut routes = BTreeMap::from([(domain.clone(), Route::Objects { bucket: None })]);
     for commit in standing.commits() {
         let Some(project) = standing.policy.projects.get(commit.project) else { continue };
-        let host = hosts::canonical(&commit.sha, &project.suffix, domain);
         let status = report.status(commit);
-        let route = EnvRoute {
-            env: status.env.clone(),
-            sha: commit.sha,
-            url: standing.policy.url(&host),
-            door: report.door(&status),
-            page: report.page(commit, &status),
-            public: project.public,
-        };
-        routes.insert(host, Route::Env(Box::new(route)));
+        let page = report.page(commit, &status);
+        for (name, host) in report.fronts(commit) {
+            let route = EnvRoute {
+                env: status.env.clone(),
+                sha: commit.sha,
+                url: standing.policy.url(&host),
+                door: report.door(&status, name),
+                page: page.clone(),
+                public: project.public,
+            };
+            routes.insert(host, Route::Env(Box::new(route)));
+        }
         for id in report.with_bucket(commit) {
             let bucket = names::bucket(id);
             routes.insert(format!("{bucket}.{domain}"), Route::Objects { bucket: Some(bucket) });
         }
     }
-    for project in standing.policy.projects.keys() {
-        report.aliases(project, &mut routes);
-    }
+    // A project that was taken out of the configuration gives way where its aliases are another's now.
+    let mut projects: Vec<&ProjectName> = standing.policy.projects.keys().collect();
+    projects.sort_by_key(|name| standing.facts.taken_out.contains(*name));
+    projects.into_iter().for_each(|project| report.aliases(project, &mut routes));
     routes
 }
 
 impl<'a> Report<'_, 'a> {
-    /// What happens to a request: only a generation that has been ready serves, and only while it is wanted running.
-    fn door(&self, status: &Status<'a>) -> Door {
+    /// Containers of a commit that have a host, each with its host: the web process and further applications. One state,
+    /// one clock and one generation hold for all of them.
+    fn fronts(&self, commit: &Commit<'a>) -> Vec<(&'a str, String)> {
+        let policy = self.eyes.standing.policy;
+        let of = Origin { project: commit.project.clone(), sha: commit.sha, trust: Trust::Trusted };
+        let apps = app_hosts(policy, &of, self.apps(commit.project, &commit.sha));
+        let web = (WEB, hosts::canonical(&commit.sha, policy.suffix(commit.project), &policy.domain));
+        std::iter::once(web).chain(apps).collect()
+    }
+
+    /// Names of a commit's further applications.
+    pub(crate) fn apps(&self, project: &ProjectName, sha: &Sha) -> impl Iterator<Item = &'a String> + use<'a> {
+        let source = self.eyes.standing.facts.sources.get(&(project.clone(), *sha));
+        let manifest = source.and_then(|source| source.manifest.as_ref().ok());
+        manifest.into_iter().flat_map(|manifest| manifest.apps.keys())
+    }
+
+    /// What happens to a request for one of its containers: only a generation that has been ready serves, and only while
+    /// it is wanted running.
+    fn door(&self, status: &Status<'a>, front: &str) -> Door {
         let Some(row) = status.row.filter(|row| row.is_live()) else { return Door::Shut };
         let Some(generation) = row.serving() else {
             // After a loss of the store visitors of what still runs wait until it was asked whether it answers.
@@ -57,7 +80,7 @@ impl<'a> Report<'_, 'a> {
             State::Ready | State::Failed => {}
             _ => return Door::Shut,
         }
-        match self.upstream(status.env, generation) {
+        match self.upstream(status.env, generation, front) {
             Some(upstream) => Door::Open(upstream),
             None if status.state == State::Failed => Door::Shut,
             None => Door::Wake,
@@ -65,11 +88,12 @@ impl<'a> Report<'_, 'a> {
     }
 
     /// The one container that a route may reach. A backend that does not answer now keeps what was seen last.
-    fn upstream(&self, env: &EnvId, generation: u32) -> Option<Upstream> {
+    fn upstream(&self, env: &EnvId, generation: u32, front: &str) -> Option<Upstream> {
         let blueprint = self.eyes.blueprints.get(env, generation).ok()?;
-        let web = blueprint.web().filter(|web| self.is_up(&web.id))?;
-        let outputs = &self.eyes.inventory.seen.get(&web.id)?.outputs;
-        let address = SocketAddr::new(outputs.address?, blueprint.port);
+        let part = blueprint.container(front).filter(|part| self.is_up(&part.id))?;
+        let Spec::Container(container) = &part.spec else { return None };
+        let outputs = &self.eyes.inventory.seen.get(&part.id)?.outputs;
+        let address = SocketAddr::new(outputs.address?, container.port?);
         Some(Upstream { container: outputs.id.clone()?, generation, address })
     }
 
@@ -99,7 +123,7 @@ impl<'a> Report<'_, 'a> {
         let source = standing.facts.sources.get(&(commit.project.clone(), commit.sha));
         let objects =
             source.is_some_and(|source| source.manifest.as_ref().is_ok_and(|manifest| manifest.objects.is_some()));
-        let all = [crate::identity::Trust::Trusted, crate::identity::Trust::Approved];
+        let all = [Trust::Trusted, Trust::Approved];
         let known = all.map(|trust| standing.row(commit, trust).filter(|row| row.begun.is_some()).map(|_| trust));
         known.into_iter().flatten().filter(move |_| objects).map(|trust| commit.ids.at(trust))
     }
@@ -117,9 +141,14 @@ impl<'a> Report<'_, 'a> {
                 })
             });
             let (Some(label), Some(target)) = (labels.get(&of.name), ready.or(of.head())) else { continue };
-            let alias = hosts::alias(label, &settings.suffix, &standing.policy.domain);
-            let to = hosts::canonical(&target.sha, &settings.suffix, &standing.policy.domain);
-            routes.entry(alias).or_insert(Route::Alias { to, proxy: settings.alias_proxy });
+            let (suffix, domain) = (&settings.suffix, &standing.policy.domain);
+            let web = (hosts::alias(label, suffix, domain), hosts::canonical(&target.sha, suffix, domain));
+            let apps = self.apps(project, &target.sha).map(|app| {
+                (hosts::app_alias(label, app, suffix, domain), hosts::app(&target.sha, app, suffix, domain))
+            });
+            for (alias, to) in std::iter::once(web).chain(apps) {
+                routes.entry(alias).or_insert(Route::Alias { to, proxy: settings.alias_proxy });
+            }
         }
     }
 }

@@ -33,6 +33,23 @@ impl SecretClass {
     }
 }
 
+/// Whether a secret may be called so: a variable of a shell, and none that is ours to give.
+///
+/// # Errors
+/// Why not, as the end of a sentence that begins with the name.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = (1..=128).contains(&name.len())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !fits {
+        return Err("is no name of a secret: letters, digits and `_`, not a digit first".to_owned());
+    }
+    if crate::injected::is_reserved(name) {
+        return Err("is given by Sidestage, and cannot be a secret".to_owned());
+    }
+    Ok(())
+}
+
 /// Secrets by name, each with its version: an opaque digest that differs when the value does.
 pub type Versions = BTreeMap<String, String>;
 

@@ -38,7 +38,17 @@ impl Commit<'_> {
 
     /// Whether an open ref of the project's own points to it.
     fn is_own_head(&self) -> bool {
-        self.open.iter().any(|(of, _)| !of.foreign && of.head().is_some_and(|head| head.sha == self.sha))
+        let points = |of: &RefRow| of.head().is_some_and(|head| head.sha == self.sha) && !of.vanished;
+        self.open.iter().any(|(of, _)| !of.foreign && points(of))
+    }
+
+    /// The branch or tag that a person asked for, and that has left this commit behind: it lives on by its own lifetime,
+    /// and nothing of it begins any more.
+    #[must_use]
+    pub fn left_by(&self) -> Option<&'_ RefRow> {
+        let watched = self.open.iter().any(|(of, _)| !of.foreign && of.requested.is_none());
+        let asked = self.open.iter().map(|(of, _)| *of).find(|of| !of.foreign && of.requested.is_some());
+        asked.filter(|_| !watched && !self.is_own_head())
     }
 }
 
@@ -115,7 +125,8 @@ impl<'a> Standing<'a> {
             Trust::Trusted => {
                 let listed = commit.open.iter().any(|(of, _)| !of.foreign);
                 let row = self.row(commit, Trust::Trusted);
-                let kept = row.is_some_and(|row| row.is_live() || row.asked.is_some_and(|asked| asked.person));
+                let asked = row.is_some_and(|row| row.asked.is_some_and(|asked| asked.person));
+                let kept = row.is_some_and(EnvRow::is_live) || asked && commit.left_by().is_none();
                 commit.is_own_head() || (listed && kept)
             }
         }

@@ -73,12 +73,12 @@ impl World {
         let services = bridge.address;
         let objects = config.objects_url(public);
         let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
-        let limits = config.policy().limits;
+        let policy = config.policy();
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
-            disk: limits.disk,
-            pids: i64::from(limits.pids),
+            pids: i64::from(policy.limits.pids),
+            disk: policy.limits.disk,
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
@@ -86,12 +86,13 @@ impl World {
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
             durable: config.database.durable,
-            extensions: config.policy().extensions,
+            extensions: policy.extensions,
             ..ServerSettings::new(home, IpAddr::from(services))
         };
         let server = Arc::new(Server::start(managed).await.context("the database server")?);
         made.server = (!server.found()).then(|| server.clone());
-        let postgres = Postgres::new(&server, key.clone(), Allowance::default());
+        let allowance = Allowance { connections: policy.limits.connections, ..Allowance::default() };
+        let postgres = Postgres::new(&server, key.clone(), allowance);
         let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
         let store = Arc::new(store);
         let drivers: Drivers = BTreeMap::from([

@@ -23,6 +23,8 @@ enum Act {
     CloseMany,
     Reopen,
     Command,
+    Request,
+    Reload,
     Visit,
     VisitAll,
     Delete,
@@ -34,7 +36,7 @@ enum Act {
     LosesStore,
 }
 
-const ACTS: [(Act, u64); 17] = [
+const ACTS: [(Act, u64); 19] = [
     (Act::Push, 160),
     (Act::PushOld, 30),
     (Act::Open, 90),
@@ -43,6 +45,8 @@ const ACTS: [(Act, u64); 17] = [
     (Act::CloseMany, 6),
     (Act::Reopen, 50),
     (Act::Command, 200),
+    (Act::Request, 25),
+    (Act::Reload, 20),
     (Act::Visit, 120),
     (Act::VisitAll, 20),
     (Act::Delete, 20),
@@ -114,7 +118,7 @@ impl Sim {
     }
 
     fn projects(&self) -> Vec<ProjectName> {
-        self.settings.policy.projects.keys().cloned().collect()
+        self.settings.all.keys().cloned().collect()
     }
 
     fn perform(&mut self, act: Act, project: &ProjectName) {
@@ -127,6 +131,8 @@ impl Sim {
             Act::CloseMany => self.set_open(project, false, 9),
             Act::Reopen => self.set_open(project, true, 1),
             Act::Command => self.command(project),
+            Act::Request => self.request_ref(project),
+            Act::Reload => self.reload(project),
             Act::Visit => self.visit(1),
             Act::VisitAll => self.visit(20),
             Act::Delete => {
@@ -160,7 +166,14 @@ impl Sim {
     /// The world and the judge learn of a commit.
     pub fn introduce(&mut self, project: &ProjectName, sha: Sha) {
         let fate = self.forge.commits.get(&sha).map_or(Fate::Good, |commit| commit.fate);
-        self.world.fates.insert((project.clone(), sha), fate);
+        let key = (project.clone(), sha);
+        let manifest = self.forge.commits.get(&sha).and_then(|commit| commit.source.manifest.as_ref().ok());
+        let by_ci = manifest.is_some_and(|manifest| manifest.build.image.is_some());
+        if by_ci && fate != Fate::NoImage && !self.world.pushed.contains_key(&key) {
+            let millis = self.world.span(1_000, 25 * 60_000);
+            self.world.pushed.insert(key.clone(), Time(self.world.now.0 + millis));
+        }
+        self.world.fates.insert(key, fate);
         self.oracle.know(project, &sha);
     }
 
@@ -223,7 +236,7 @@ impl Sim {
             _ => Ref::Pull(number),
         };
         if let Some(repository) = self.forge.repositories.get_mut(project) {
-            repository.refs.insert(name, Branch { open: true, foreign, pushed: vec![sha] });
+            repository.refs.insert(name, Branch { open: true, foreign, watched: true, pushed: vec![sha] });
         }
     }
 
@@ -249,6 +262,49 @@ impl Sim {
                 branch.open = open;
             }
         }
+    }
+
+    /// A person asks for a branch or tag that nobody watches: a new one, or one that was asked for before.
+    fn request_ref(&mut self, project: &ProjectName) {
+        let known = self.pick_ref(project, |branch| !branch.watched && branch.open);
+        let name = match known {
+            Some(name) if self.world.rng.chance(500) => name,
+            _ => {
+                let sha = self.some_commit(project);
+                let Some(repository) = self.forge.repositories.get_mut(project) else { return };
+                let number = repository.refs.len() + 1;
+                if number > 8 {
+                    return;
+                }
+                let branch = Branch { open: true, foreign: false, watched: false, pushed: vec![sha] };
+                let name = Ref::Tag(format!("v{number}"));
+                repository.refs.insert(name.clone(), branch);
+                name
+            }
+        };
+        self.stage_ref(project, &name);
+    }
+
+    /// Looks a ref up at its forge, and asks for what it points to.
+    pub fn stage_ref(&mut self, project: &ProjectName, name: &Ref) {
+        let Some(head) = self.forge.head(project, name) else { return };
+        let command = Command::Stage { project: project.clone(), sha: head.sha };
+        self.send(1, Event::Found { project: project.clone(), head });
+        self.ask(command);
+    }
+
+    /// The operator changes something: limits, or whether the project is configured at all.
+    fn reload(&mut self, project: &ProjectName) {
+        let number = self.world.rng.below(6) as usize;
+        let settings = self.settings.all.clone();
+        self.reconfigure(|policy| match number {
+            0 => policy.limits.environments = (policy.limits.environments + 3) % 10 + 1,
+            1 => policy.limits.awake = policy.limits.awake % 5 + 1,
+            2 => policy.limits.stopped = policy.limits.stopped % 8 + 1,
+            3 | 4 if policy.projects.remove(project).is_some() => {}
+            _ => policy.projects = settings,
+        });
+        self.say(|| format!("*** reload {number}"));
     }
 
     /// A commit that people talk about: mostly a head, sometimes an older one, seldom one that nobody knows.
@@ -330,11 +386,11 @@ impl Sim {
     /// Somebody deletes one of our things behind our back.
     pub fn delete(&mut self, id: &ResourceId) {
         self.say(|| format!("*** somebody deletes {id}"));
-        if let (Owner::Env(env), Kind::Database | Kind::Bucket) = (&id.owner, id.kind) {
+        if let (Owner::Env(env), Kind::Database | Kind::Bucket | Kind::Volume) = (&id.owner, id.kind) {
             self.oracle.robbed.insert((env.clone(), id.generation));
         }
-        if id.kind == Kind::Network {
-            // The engine lets a network go only without its containers.
+        if matches!(id.kind, Kind::Network | Kind::Volume) {
+            // The engine lets a network or a volume go only without its containers.
             let things = self.world.things.iter();
             let users: Vec<ResourceId> =
                 things.filter(|(_, thing)| thing.observed.uses.contains(id)).map(|(one, _)| one.clone()).collect();
@@ -361,6 +417,13 @@ impl Sim {
             .map(|(id, _)| id.clone())
             .collect();
         let Some(id) = self.world.rng.pick(&running) else { return };
+        if self.world.rng.chance(200) {
+            // A process of it dies for want of memory, and the container runs on.
+            if let Some(thing) = self.world.things.get_mut(&id) {
+                thing.observed.outputs.oom += 1;
+            }
+            return;
+        }
         let oom = self.world.rng.chance(400);
         let code = if oom { 137 } else { 3 };
         self.world.lower(&id, Run::Stopped, Some(Phase::Exited { code, oom }));

@@ -211,7 +211,7 @@ impl World {
                 }
             }
             // A database without its role, a bucket with some of its objects.
-            Action::Remove(id, _) if matches!(id.kind, Kind::Database | Kind::Bucket) => {
+            Action::Remove(id, _) if matches!(id.kind, Kind::Database | Kind::Bucket | Kind::Volume) => {
                 if let Some(thing) = self.things.get_mut(id) {
                     thing.observed.phase = Phase::Partial;
                 }
@@ -239,7 +239,7 @@ impl World {
     }
 
     fn unmake(&mut self, id: &ResourceId) -> Outcome {
-        if matches!(id.kind, Kind::Network | Kind::Image) {
+        if matches!(id.kind, Kind::Network | Kind::Image | Kind::Volume) {
             let user = self.things.iter().find(|(_, thing)| thing.observed.uses.contains(id));
             if let Some((user, _)) = user {
                 return Outcome::Failed(Failure::transient(format!("{id} is in use by {user}")));
@@ -260,7 +260,8 @@ impl World {
     }
 
     fn needs_there(&self, resource: &Resource) -> Result<(), Failure> {
-        for need in resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image)) {
+        for need in resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume))
+        {
             let whole = self.things.get(need).is_some_and(|thing| thing.observed.phase == Phase::Whole);
             if !whole {
                 return Err(Failure::transient(format!("no such {}: {need}", need.kind.as_str())));
@@ -330,7 +331,11 @@ impl World {
     fn make_image(&mut self, resource: &Resource) -> Outcome {
         let of = origin(&resource.spec).map(|of| (of.project.clone(), of.sha));
         if self.things.get(&resource.id).is_none_or(|thing| thing.observed.phase != Phase::Whole) {
-            if let Some(Err(failure)) = of.map(|code| self.build_outcome(&code)) {
+            if let (Spec::Pulled(pulled), Some(code)) = (&resource.spec, &of) {
+                if self.pushed.get(code).is_none_or(|at| *at > self.now) {
+                    return Outcome::Failed(Failure::waiting(format!("waiting for {}", pulled.reference)));
+                }
+            } else if let Some(Err(failure)) = of.map(|code| self.build_outcome(&code)) {
                 return Outcome::Failed(failure);
             }
             self.create(&resource.id, resource.fingerprint.clone(), Phase::Whole, Vec::new());
@@ -358,6 +363,13 @@ impl World {
     fn make_container(&mut self, resource: &Resource) -> Outcome {
         let id = &resource.id;
         let state = self.things.get(id).map(|thing| (thing.observed.phase, thing.observed.run, thing.healthy));
+        let secrets = secrets_of(resource);
+        let down = state.is_some_and(|(_, run, _)| run == Run::Stopped);
+        if down && self.things.get(id).is_some_and(|thing| thing.observed.outputs.secrets != secrets) {
+            // What sleeps was created with other secrets: it is made anew.
+            self.erase(id);
+            return self.make_container(resource);
+        }
         match state {
             Some((Phase::Whole, Run::Running, true)) => return self.there(id),
             Some((Phase::Whole, Run::Running, false)) => return Outcome::Waits,
@@ -374,6 +386,9 @@ impl World {
             None => {
                 self.create(id, resource.fingerprint.clone(), Phase::Whole, uses_of(resource));
                 self.label(resource);
+                if let Some(thing) = self.things.get_mut(id) {
+                    thing.observed.outputs.secrets = secrets;
+                }
             }
         }
         if resource.run != Run::Running {
@@ -400,12 +415,21 @@ fn wait_limit(action: &Action) -> u64 {
     }
 }
 
+/// What a container is labelled with of the secrets that it gets.
+fn secrets_of(resource: &Resource) -> Option<String> {
+    match &resource.spec {
+        Spec::Container(container) => planner::secrets::digest(&container.secrets),
+        _ => None,
+    }
+}
+
 /// What the engine knows that a container cannot do without.
 fn uses_of(resource: &Resource) -> Vec<ResourceId> {
     if !matches!(resource.id.kind, Kind::Job | Kind::Container) {
         return Vec::new();
     }
-    resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image)).cloned().collect()
+    let used = |need: &&ResourceId| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume);
+    resource.needs.iter().filter(used).cloned().collect()
 }
 
 /// The commit that a spec is made of.

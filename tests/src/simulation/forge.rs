@@ -1,6 +1,6 @@
 //! Repositories and the people who push to them: the truth that forges list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use planner::event::{Head, Source};
@@ -35,6 +35,8 @@ pub struct Branch {
     pub open: bool,
     /// From outside the project.
     pub foreign: bool,
+    /// The operator has it watched; others are listed only when they are asked for by name.
+    pub watched: bool,
     /// Everything that was ever pushed, the newest last.
     pub pushed: Vec<Sha>,
 }
@@ -88,15 +90,18 @@ impl Forge {
         sha
     }
 
-    /// What the forge lists now.
-    pub fn heads(&self, project: &ProjectName) -> Vec<Head> {
+    /// What the forge lists now, beside what is watched also the refs that it is asked for.
+    pub fn heads(&self, project: &ProjectName, requested: &BTreeSet<Ref>) -> Vec<Head> {
         let Some(repository) = self.repositories.get(project) else { return Vec::new() };
-        let open = repository.refs.iter().filter(|(_, branch)| branch.open);
-        open.filter_map(|(name, branch)| {
-            let sha = *branch.pushed.last()?;
-            Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}") })
-        })
-        .collect()
+        let listed = repository.refs.iter().filter(|(name, branch)| branch.watched || requested.contains(*name));
+        listed.filter_map(|(name, _)| self.head(project, name)).collect()
+    }
+
+    /// What one ref points to, if it is there.
+    pub fn head(&self, project: &ProjectName, name: &Ref) -> Option<Head> {
+        let branch = self.repositories.get(project)?.refs.get(name).filter(|branch| branch.open)?;
+        let sha = *branch.pushed.last()?;
+        Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}") })
     }
 }
 

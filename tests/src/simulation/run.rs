@@ -4,13 +4,14 @@ mod looks;
 mod memory;
 mod telling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use planner::core::Core;
 use planner::event::{Began, Event, RequestId, Step};
 use planner::facts::Table;
 use planner::identity::{InstanceKey, ProjectName, Time};
+use planner::policy::Policy;
 use planner::resource::{Action, Backend, Failure, Observed, ResourceId};
 use planner::tables::Tables;
 use planner::view::View;
@@ -101,6 +102,10 @@ pub struct Sim {
     errands: BTreeMap<u64, Errand>,
     requests: u64,
     last_refs: BTreeMap<ProjectName, Time>,
+    /// Projects whose forge is asked from time to time.
+    polled: BTreeSet<ProjectName>,
+    /// The configuration that the core knows.
+    known: Policy,
     looks: BTreeMap<Backend, Look>,
     trace: Vec<String>,
     tracing: bool,
@@ -118,6 +123,7 @@ impl Sim {
     pub fn with(settings: Settings, mut world: World, tracing: bool) -> Sim {
         let key = InstanceKey::new([7; 32]);
         world.faults = settings.faults;
+        let known = settings.policy.clone();
         let core = Core::restore(key.clone(), settings.policy.clone(), &[]).expect("an empty store is fine");
         let mut sim = Sim {
             oracle: Oracle::new(key.clone(), settings.policy.clone()),
@@ -141,6 +147,8 @@ impl Sim {
             errands: BTreeMap::new(),
             requests: 0,
             last_refs: BTreeMap::new(),
+            polled: BTreeSet::new(),
+            known,
             looks: BTreeMap::new(),
             trace: Vec::new(),
             tracing,
@@ -166,6 +174,7 @@ impl Sim {
         }
         for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
             let millis = self.world.span(5, 2_000);
+            self.polled.insert(project.clone());
             self.errand(millis, Errand::Poll { project, again: true });
         }
     }
@@ -180,6 +189,8 @@ impl Sim {
         self.world.forget_callers();
         self.inbox.clear();
         self.oracle.crash(with_store.then_some(self.world.now));
+        self.known = self.settings.policy.clone();
+        self.oracle.configure(&self.known);
         self.core = self.restored();
         self.tables = Arc::default();
         self.wake_at = None;
@@ -191,6 +202,19 @@ impl Sim {
     /// Something arrives at the core after a while.
     pub fn send(&mut self, millis: u64, event: Event) {
         self.errand(millis, Errand::Arrives { life: self.life, event: Box::new(event) });
+    }
+
+    /// The operator has written another configuration; Sidestage reads it a little later.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.settings.policy);
+        let millis = self.world.span(1, 300);
+        self.send(millis, Event::Policy(Box::new(self.settings.policy.clone())));
+        for project in self.settings.policy.projects.keys().cloned().collect::<Vec<_>>() {
+            if self.polled.insert(project.clone()) {
+                let millis = self.world.span(300, 2_000);
+                self.errand(millis, Errand::Poll { project, again: true });
+            }
+        }
     }
 
     /// A number for a person's request.
@@ -299,6 +323,9 @@ impl Sim {
         }
         self.oracle.hear(now, &events, &self.world);
         self.learn(&events);
+        if let Some(policy) = events.iter().rev().find_map(policy_of) {
+            self.known = policy.clone();
+        }
         let step = self.core.step(now, events);
         self.wake_at = step.wake_at;
         self.say_step(&step);
@@ -357,11 +384,20 @@ impl Sim {
     }
 }
 
+fn policy_of(event: &Event) -> Option<&Policy> {
+    match event {
+        Event::Policy(policy) => Some(policy),
+        _ => None,
+    }
+}
+
 /// Events change places, but lists of one project and of one backend keep their order, as the executor keeps it.
 fn shuffle(events: &mut [Event], rng: &mut super::rng::Rng) {
     for at in (1..events.len()).rev() {
         let to = rng.below(at as u64 + 1) as usize;
-        let ordered = |event: &Event| matches!(event, Event::Refs { .. } | Event::NoRefs { .. } | Event::Listed { .. });
+        let ordered = |event: &Event| {
+            matches!(event, Event::Refs { .. } | Event::NoRefs { .. } | Event::Listed { .. } | Event::Policy(_))
+        };
         if !ordered(&events[at]) && !ordered(&events[to]) {
             events.swap(at, to);
         }

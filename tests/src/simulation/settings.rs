@@ -40,6 +40,8 @@ pub struct Settings {
     pub aim: Aim,
     /// What the operator decided.
     pub policy: Policy,
+    /// All projects, those too that are taken out of the configuration for a while.
+    pub all: BTreeMap<ProjectName, ProjectPolicy>,
     /// Faulty calls per thousand.
     pub faults: u64,
     /// Bad commits per thousand.
@@ -64,9 +66,11 @@ impl Settings {
             Aim::Crashes => 60,
             _ => [0, 5, 20][rng.below(3) as usize],
         };
+        let policy = policy(aim, rng);
         Settings {
             aim,
-            policy: policy(aim, rng),
+            all: policy.projects.clone(),
+            policy,
             faults,
             bad: [0, 150, 350][rng.below(3) as usize],
             deaths,
@@ -79,8 +83,9 @@ impl Settings {
     /// Nothing fails and nobody acts by chance: projects `shop` and, if wanted, `docs`; everything has room.
     pub fn calm(projects: &[&str]) -> Settings {
         let mut rng = Rng::new(0);
-        let mut settings =
-            Settings { aim: Aim::Calm, policy: policy(Aim::Calm, &mut rng), faults: 0, bad: 0, deaths: 0, acts: 0 };
+        let policy = policy(Aim::Calm, &mut rng);
+        let all = BTreeMap::new();
+        let mut settings = Settings { aim: Aim::Calm, policy, all, faults: 0, bad: 0, deaths: 0, acts: 0 };
         let policy = &mut settings.policy;
         policy.projects.clear();
         for name in projects {
@@ -92,6 +97,7 @@ impl Settings {
             project.suffix = if policy.projects.is_empty() { String::new() } else { (*name).to_owned() };
             policy.projects.insert(name.parse().expect("a valid name"), project);
         }
+        settings.all = policy.projects.clone();
         policy.limits.environments = 10;
         policy.limits.awake = 10;
         policy.limits.stopped = 10;

@@ -51,6 +51,10 @@ impl Sim {
         self.calm = true;
         self.world.faults = 0;
         self.world.down.clear();
+        let all = self.settings.all.clone();
+        self.reconfigure(|policy| policy.projects = all);
+        let end = Time(self.world.now.0 + 5_000);
+        self.run_until(end)?;
         self.poll_all();
         self.settle("settle")?;
         if self.world.rng.chance(500) {
@@ -110,7 +114,7 @@ impl Sim {
     fn ask_for_heads(&mut self) {
         let projects: Vec<_> = self.forge.repositories.keys().cloned().collect();
         for project in projects {
-            for head in self.forge.heads(&project) {
+            for head in self.forge.heads(&project, &std::collections::BTreeSet::new()) {
                 let (project, sha) = (project.clone(), head.sha);
                 self.ask(if head.foreign {
                     Command::Approve { project, sha }
@@ -146,9 +150,31 @@ impl Sim {
         self.poll_all();
         let end = Time(self.world.now.0 + 60_000);
         self.run_until(end)?;
+        self.remove_left_behind();
         self.ask(Command::Gc { confirm: true });
         self.settle("all refs closed")?;
+        self.judge_nothing()?;
+        self.reconfigure(|policy| policy.projects.clear());
+        let end = Time(self.world.now.0 + 10_000);
+        self.run_until(end)?;
+        self.quiet("no projects")?;
+        self.judge_nothing()
+    }
+
+    fn judge_nothing(&mut self) -> Result<(), Violation> {
         let (world, tables) = (&self.world, self.tables.clone());
         self.oracle.judge_nothing(world, &tables).map_err(|what| self.violation(what))
+    }
+
+    /// What a person asked for by the name of a branch or tag outlives that: only its time, or a person, ends it.
+    fn remove_left_behind(&mut self) {
+        let view = self.view.clone();
+        for project in &view.projects {
+            let open = project.refs.iter().filter(|of| of.open);
+            let live = open.flat_map(|of| &of.commits).filter(|commit| commit.generation > 0);
+            for commit in live {
+                self.ask(Command::Remove { project: project.name.clone(), sha: commit.sha });
+            }
+        }
     }
 }

@@ -32,6 +32,8 @@ pub enum Fate {
     BadWeb,
     /// Its web process never answers.
     MuteWeb,
+    /// CI never pushes its image.
+    NoImage,
 }
 
 /// One outside thing.
@@ -71,6 +73,8 @@ pub enum Due {
 pub struct Life {
     /// Which thing it was.
     pub id: ResourceId,
+    /// When it was started last.
+    pub since: Time,
     /// When it ceased to run last, if it does not run.
     pub down: Option<Time>,
     /// Where it listens.
@@ -96,6 +100,8 @@ pub struct World {
     pub down: BTreeMap<Backend, Time>,
     /// How code behaves.
     pub fates: BTreeMap<(ProjectName, Sha), Fate>,
+    /// When CI pushes the image of a commit that has one.
+    pub pushed: BTreeMap<(ProjectName, Sha), Time>,
     /// Calls that have not landed or wait.
     pub calls: BTreeMap<u64, Call>,
     /// Faults per thousand calls; 0 at the end of a story.
@@ -118,6 +124,7 @@ impl World {
             completed: BTreeSet::new(),
             down: BTreeMap::new(),
             fates: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             calls: BTreeMap::new(),
             faults: 0,
             steady: false,
@@ -203,7 +210,7 @@ impl World {
         }
         thing.observed.outputs.address = Some(address);
         let name = thing.observed.outputs.id.clone().unwrap_or_default();
-        let life = Life { id: id.clone(), down: None, address: Some(address) };
+        let life = Life { id: id.clone(), since: self.now, down: None, address: Some(address) };
         self.lives.insert(name, life);
         self.later(wait, Due::Settles { id: id.clone(), born, starts });
     }

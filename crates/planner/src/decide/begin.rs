@@ -25,7 +25,7 @@ pub(super) fn begin(eyes: &Eyes<'_>) -> Vec<Fact> {
         }
     }
     for (id, row) in &eyes.facts().envs {
-        if row.again.is_some() && row.is_live() && row.held.is_none() {
+        if row.again.is_some() && row.is_live() && row.held.is_none() && eyes.buildable(&row.of).is_ok() {
             eyes.begin_again(id, row, draft.edit(id, row));
         }
     }
@@ -55,6 +55,13 @@ impl Eyes<'_> {
         });
         let row = draft.edit(candidate.id, before);
         (row.begun, row.ready, row.past, row.gone, row.again) = (Some(begun), None, row.gone, None, None);
+        // A pin is about the commit: it outlasts a rise in trust.
+        let rises = candidate.trust == Trust::Trusted;
+        let served = self.standing.row(candidate.commit, Trust::Approved).filter(|row| rises && row.is_live());
+        if let Some(served) = served {
+            row.pinned |= served.pinned;
+            row.extended = row.extended.max(served.extended);
+        }
         if place == Place::Own {
             row.admitted = row.admitted.or(Some(self.now()));
         }

@@ -32,6 +32,14 @@ pub(super) fn forget(eyes: &Eyes<'_>) -> Vec<Fact> {
             forgotten.push(Fact::NoEnv(id.clone()));
         }
     }
+    for name in &facts.taken_out {
+        let refs = facts.refs.keys().any(|(project, _)| project == name);
+        let envs = facts.envs.values().any(|row| row.of.project == *name);
+        let images = facts.images.keys().any(|id| matches!(&id.owner, Owner::Project(project, _) if project == name));
+        if !refs && !envs && !images {
+            forgotten.push(Fact::NoProject(name.clone()));
+        }
+    }
     let unknown = |key: &(ProjectName, Sha)| eyes.standing.commit(&key.0, &key.1).is_none();
     let sources = facts.sources.keys().filter(|key| unknown(key));
     forgotten.extend(sources.map(|(project, sha)| Fact::NoSource(project.clone(), *sha)));

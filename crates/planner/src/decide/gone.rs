@@ -6,6 +6,7 @@ use super::{Draft, Eyes};
 use crate::facts::{EnvRow, Fact, Gone};
 use crate::identity::{EnvId, Trust};
 use crate::resource::Reason;
+use crate::standing::DAY;
 
 /// Judges every environment that lives or was sent away.
 ///
@@ -16,15 +17,24 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
     let rows = &eyes.facts().envs;
     let judged: Vec<(&EnvId, &EnvRow, Reason)> =
         rows.iter().filter_map(|(id, row)| Some((id, row, eyes.verdict(id, row)?))).collect();
-    let guarded = judged.iter().filter(|(_, row, reason)| is_guarded(row, *reason)).count();
+    let counts = |row, reason| reason != Reason::TakenOut && is_guarded(row, reason);
+    let guarded = judged.iter().filter(|(_, row, reason)| counts(row, *reason)).count();
     let live = rows.values().filter(|row| row.is_live()).count();
     let too_many = Eyes::is_too_many(guarded, live);
     let named: BTreeSet<&EnvId> = judged.iter().map(|(id, ..)| *id).collect();
     let mut draft = Draft::default();
     let mut leaving = Vec::new();
     for (id, row, reason) in &judged {
-        if is_guarded(row, *reason) && (row.held.is_some() || too_many) && !row.let_go {
-            draft.edit(id, row).held = Some(*reason);
+        // A project that was taken out by mistake costs nothing, however little it has.
+        let taken_out = *reason == Reason::TakenOut;
+        let held = row.held.is_some_and(|held| held != Reason::TakenOut);
+        if is_guarded(row, *reason) && (held || too_many || taken_out) && !row.let_go {
+            let kept = draft.edit(id, row);
+            if row.coming().is_some() && eyes.has_vanished(id, row) {
+                // What is held goes on: without its data it would neither come up nor fail.
+                eyes.begin_again(id, row, kept);
+            }
+            kept.held = Some(*reason);
         } else if *reason == Reason::Vanished {
             eyes.begin_again(id, row, draft.edit(id, row));
         } else {
@@ -37,8 +47,10 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
         let unseen = row.held == Some(Reason::Vanished) && !eyes.has_data(id, row);
         let stays = !named.contains(id) && !unseen;
         if stays && (row.held.is_some() || row.let_go) {
+            let back = row.held == Some(Reason::TakenOut);
             let row = draft.edit(id, row);
             (row.held, row.let_go) = (None, false);
+            row.extended = row.extended.max(back.then(|| eyes.now().after(DAY)));
         }
         if stays && row.admitted.is_some() && !row.is_live() && !eyes.wanted.contains(id) {
             draft.edit(id, row).admitted = None;
@@ -57,7 +69,7 @@ pub(super) fn gone(eyes: &Eyes<'_>) -> Vec<Fact> {
 /// generation that only comes up is nobody's loss; held back, the generation could neither go on nor begin again.
 fn is_guarded(row: &EnvRow, reason: Reason) -> bool {
     match reason {
-        Reason::Closed | Reason::Expired => true,
+        Reason::Closed | Reason::Expired | Reason::TakenOut => true,
         Reason::Vanished => row.coming().is_none(),
         _ => false,
     }
@@ -88,6 +100,9 @@ impl<'a> Eyes<'a> {
         if self.is_revoked(row) {
             return Some(Reason::Revoked);
         }
+        if self.facts().taken_out.contains(&row.of.project) {
+            return Some(Reason::TakenOut);
+        }
         let commit = self.commit_of(&row.of)?;
         if commit.open.is_empty() {
             return Some(Reason::Closed);
@@ -102,13 +117,17 @@ impl<'a> Eyes<'a> {
                 return Some(Reason::Trust);
             }
         }
-        if row.expires(&self.policy().lifetime).is_some_and(|expires| expires <= self.now()) {
+        // A project that has just come back has lost nothing: its environments get another day.
+        let back = row.held == Some(Reason::TakenOut);
+        if !back && row.expires(&self.policy().lifetime).is_some_and(|expires| expires <= self.now()) {
             return Some(Reason::Expired);
         }
         if !self.wanted.contains(id) {
             return Some(Reason::Superseded);
         }
-        self.has_vanished(id, row).then_some(Reason::Vanished)
+        // What its branch or tag has left behind does not begin again.
+        let left = commit.left_by().is_some() && row.of.trust == Trust::Trusted;
+        self.has_vanished(id, row).then_some(if left { Reason::Closed } else { Reason::Vanished })
     }
 
     fn is_revoked(&self, row: &EnvRow) -> bool {

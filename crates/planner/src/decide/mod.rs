@@ -8,6 +8,7 @@ mod adopt;
 mod begin;
 mod forget;
 mod gone;
+mod images;
 mod orphan;
 mod ready;
 
@@ -25,6 +26,7 @@ use crate::spec::Origin;
 use crate::standing::{Commit, Standing};
 
 pub use forget::REMEMBERED;
+pub use images::kept_images;
 pub use orphan::{KEPT, orphans};
 
 /// Everything that decisions look at.
@@ -47,10 +49,11 @@ pub struct Eyes<'a> {
 /// One round of decisions; none if there is nothing left to decide.
 #[must_use]
 pub fn decide(eyes: &Eyes<'_>) -> Vec<Fact> {
-    let rules: [fn(&Eyes<'_>) -> Vec<Fact>; 8] = [
+    let rules: [fn(&Eyes<'_>) -> Vec<Fact>; 9] = [
         adopt::adopt,
         ready::filled,
         ready::ready,
+        images::images,
         gone::gone,
         admit::displace,
         begin::begin,
@@ -124,8 +127,9 @@ impl<'a> Eyes<'a> {
         };
         let manifest = source.manifest.as_ref().map_err(|error| Obstacle::Failed(error.clone()))?;
         let project = self.policy().projects.get(&of.project);
+        let project = project.filter(|_| !self.facts().taken_out.contains(&of.project));
         let project = project.ok_or_else(|| Obstacle::Blocked("the project is not in the configuration".to_owned()))?;
-        allowed(manifest, self.policy(), project).map_err(Obstacle::Blocked)?;
+        allowed(manifest, self.policy(), project, of).map_err(Obstacle::Blocked)?;
         Ok(source)
     }
 }

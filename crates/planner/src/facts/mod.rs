@@ -10,10 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::event::Source;
 use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Trust};
-use crate::resource::Owner;
+use crate::policy::{Policy, ProjectPolicy, StageMode};
+use crate::resource::{Owner, ResourceId};
 
 pub use row::{Row, Table};
-pub use rows::{Again, Approval, Asked, Begun, Condemned, EnvRow, Gone, Listed, Ready, RefRow, Sent, SourceRow};
+pub use rows::{
+    Again, Approval, Asked, Begun, Condemned, EnvRow, Gone, ImageRow, Listed, Ready, RefRow, Sent, SourceRow,
+};
 
 /// The environments of one commit, one for each trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,12 @@ pub enum Fact {
     Condemned(Condemned),
     /// An orphan that is gone or is none any more.
     Pardoned(Owner),
+    /// A shared image as it is from now on.
+    Image(ImageRow),
+    /// A shared image that is gone.
+    NoImage(ResourceId),
+    /// A project that is not in the configuration, and of which nothing is left.
+    NoProject(ProjectName),
 }
 
 /// All facts, in memory. Every change goes through a `put`, which remembers the row for the store.
@@ -71,6 +80,12 @@ pub struct Facts {
     pub approvals: BTreeMap<(ProjectName, Sha), Approval>,
     /// Orphans whose removal is decided.
     pub condemned: BTreeMap<Owner, Condemned>,
+    /// Images that several environments may share.
+    pub images: BTreeMap<ResourceId, ImageRow>,
+    /// Projects as they were configured last.
+    pub projects: BTreeMap<ProjectName, ProjectPolicy>,
+    /// Those of them that are not in the configuration any more: derived.
+    pub taken_out: BTreeSet<ProjectName>,
     /// Environments by commit: derived, kept because hashing a thousand of them in every pass is not free.
     pub ids: BTreeMap<(ProjectName, Sha), Ids>,
     /// The secret that names are derived from.
@@ -94,6 +109,9 @@ impl Facts {
             envs: BTreeMap::new(),
             approvals: BTreeMap::new(),
             condemned: BTreeMap::new(),
+            images: BTreeMap::new(),
+            projects: BTreeMap::new(),
+            taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
             key,
             version: 0,
@@ -145,6 +163,17 @@ impl Facts {
                 let of: Condemned = parse(row, value)?;
                 self.condemned.insert(of.owner.clone(), of);
             }
+            Table::Projects => {
+                let name = row.key.parse().map_err(|error| format!("projects {}: {error}", row.key))?;
+                // What a version with other keys wrote is written anew as soon as the project is configured.
+                if let Ok(project) = parse(row, value) {
+                    self.projects.insert(name, project);
+                }
+            }
+            Table::Images => {
+                let of: ImageRow = parse(row, value)?;
+                self.images.insert(of.id.clone(), of);
+            }
             Table::Audit => {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
                 self.audited = self.audited.max(number);
@@ -152,6 +181,26 @@ impl Facts {
             Table::Failures => {}
         }
         Ok(())
+    }
+
+    /// Takes up a configuration. A project that is not in it any more is in what comes back all the same, as it was
+    /// configured last and staging nothing, until nothing of it is left: what runs of it runs on until a person confirms.
+    pub fn configure(&mut self, mut policy: Policy) -> Policy {
+        for (name, project) in &policy.projects {
+            if self.projects.get(name) != Some(project) {
+                self.save(Table::Projects, name.to_string(), Some(project));
+                self.projects.insert(name.clone(), project.clone());
+            }
+        }
+        let configured = &policy.projects;
+        self.taken_out = self.projects.keys().filter(|name| !configured.contains_key(*name)).cloned().collect();
+        for name in &self.taken_out {
+            if let Some(project) = self.projects.get(name) {
+                policy.projects.insert(name.clone(), ProjectPolicy { stage: StageMode::Off, ..project.clone() });
+            }
+        }
+        self.version += 1;
+        policy
     }
 
     /// The next place in the order of events.
@@ -210,6 +259,32 @@ impl Facts {
         self.sources.insert((row.project, sha), row.source);
     }
 
+    /// The next listing of this project is the first one again.
+    pub fn drop_listed(&mut self, project: &ProjectName) {
+        if self.listed.remove(project) {
+            self.save::<()>(Table::Refs, project.to_string(), None);
+        }
+    }
+
+    /// Forgets a project of which nothing is left.
+    pub fn drop_project(&mut self, name: &ProjectName) {
+        self.taken_out.remove(name);
+        self.projects.remove(name);
+        self.save::<()>(Table::Projects, name.to_string(), None);
+    }
+
+    /// Writes a shared image.
+    pub fn put_image(&mut self, row: ImageRow) {
+        self.save(Table::Images, row.id.to_string(), Some(&row));
+        self.images.insert(row.id.clone(), row);
+    }
+
+    /// Forgets a shared image.
+    pub fn drop_image(&mut self, id: &ResourceId) {
+        self.images.remove(id);
+        self.save::<()>(Table::Images, id.to_string(), None);
+    }
+
     /// Forgets a commit that was read.
     pub fn drop_source(&mut self, key: &(ProjectName, Sha)) {
         self.sources.remove(key);
@@ -266,6 +341,9 @@ impl Facts {
             Fact::NoSource(project, sha) => self.drop_source(&(project, sha)),
             Fact::Condemned(row) => self.condemn(row),
             Fact::Pardoned(owner) => self.pardon(&owner),
+            Fact::Image(row) => self.put_image(row),
+            Fact::NoImage(id) => self.drop_image(&id),
+            Fact::NoProject(name) => self.drop_project(&name),
         }
     }
 

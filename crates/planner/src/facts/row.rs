@@ -30,19 +30,25 @@ pub enum Table {
     Failures,
     /// Orphans whose removal is decided.
     Condemned,
+    /// Projects as they were configured last.
+    Projects,
+    /// Images that several environments may share: when each was wanted last.
+    Images,
     /// The audit log: append only, refusals too.
     Audit,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 9] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
         Table::Approvals,
         Table::Failures,
         Table::Condemned,
+        Table::Projects,
+        Table::Images,
         Table::Audit,
     ];
 
@@ -56,6 +62,8 @@ impl Table {
             Table::Approvals => "approvals",
             Table::Failures => "failures",
             Table::Condemned => "condemned",
+            Table::Projects => "projects",
+            Table::Images => "images",
             Table::Audit => "audit",
         }
     }

@@ -9,7 +9,7 @@ use crate::command::Role;
 use crate::event::Source;
 use crate::identity::{ProjectName, Ref, Sha, Time};
 use crate::policy::Lifetime;
-use crate::resource::{Owner, Reason};
+use crate::resource::{Owner, Reason, ResourceId};
 use crate::spec::Origin;
 
 /// A ref with the commits that it pointed to, the head last.
@@ -29,6 +29,23 @@ pub struct RefRow {
     pub title: String,
     /// In the order of pushes, the head last. Never empty.
     pub commits: Vec<Listed>,
+    /// Nobody watches it: a person asked for it, and found it at that time. A move of it asks for nothing by itself.
+    #[serde(default)]
+    pub requested: Option<Time>,
+    /// It was asked for, and the forge does not have it any more.
+    #[serde(default)]
+    pub vanished: bool,
+}
+
+/// An image that several environments may share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRow {
+    /// Which.
+    pub id: ResourceId,
+    /// When it was wanted last; none while it is.
+    pub left: Option<Time>,
+    /// The head of a ref used it when the ref closed: kept at least until then.
+    pub kept: Option<Time>,
 }
 
 impl RefRow {
@@ -42,6 +59,20 @@ impl RefRow {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.closed.is_none()
+    }
+
+    /// Where it is now, in words: `tag v5 has moved to 1a2b3c4`, `tag v5 is gone`.
+    #[must_use]
+    pub fn whereabouts(&self) -> String {
+        let name = match &self.name {
+            Ref::Pull(number) => format!("pull request {number}"),
+            Ref::Branch(name) => format!("branch {name}"),
+            Ref::Tag(name) => format!("tag {name}"),
+        };
+        match self.head().filter(|_| !self.vanished) {
+            Some(head) => format!("{name} has moved to {}", head.sha.short()),
+            None => format!("{name} is gone"),
+        }
     }
 }
 

@@ -8,12 +8,15 @@ use super::Ledger;
 use crate::facts::{Row, Table, parse};
 use crate::fingerprint::digest;
 use crate::identity::Time;
-use crate::resource::{Failure, Fingerprint, Kind, ResourceId};
+use crate::resource::{Failure, Fingerprint, Kind, Resource, ResourceId};
+use crate::spec::Spec;
 
 /// Starts of a container that may fail by its own fault before its generation, never ready yet, has failed for good.
 const STARTS: u32 = 3;
 /// After so much health earlier failures count no more.
 const HEALTH: Duration = Duration::from_secs(5 * 60);
+/// How long is waited for what says no time of its own.
+const WAIT: Duration = Duration::from_secs(30 * 60);
 const FIRST: u64 = 2_000;
 const LONGEST: u64 = 300_000;
 
@@ -36,6 +39,15 @@ pub struct Failed {
     pub text: String,
     /// Only a new fact can help.
     pub permanent: bool,
+    /// What it is waited for was not there yet when it was asked for last: no failure.
+    #[serde(default)]
+    pub waiting: bool,
+    /// Since when it is waited for, and how often it was asked for since.
+    #[serde(default)]
+    pub waits: Option<(Time, u32)>,
+    /// It was the kernel that ended it, at its limit of memory.
+    #[serde(default)]
+    pub killed: bool,
 }
 
 /// Failures to rest or remove are kept apart from those to ensure.
@@ -51,6 +63,13 @@ pub fn backoff(id: &str, attempts: u32) -> Duration {
     let hash = digest(&[id, &attempts.to_string()], 4);
     let part = u64::from_str_radix(&hash, 16).unwrap_or(0) % 512;
     Duration::from_millis(base * 3 / 4 + base * part / 1024)
+}
+
+/// How long until something that was not there yet is asked for again: 5 to 15 seconds, by a hash of id and attempt.
+#[must_use]
+pub fn ask_again(id: &str, times: u32) -> Duration {
+    let hash = digest(&[id, "waits", &times.to_string()], 4);
+    Duration::from_millis(5_000 + u64::from_str_radix(&hash, 16).unwrap_or(0) % 10_000)
 }
 
 impl Ledger {
@@ -97,8 +116,59 @@ impl Ledger {
         // A container may need something that is not up yet, so its own fault is believed the third time only.
         let permanent = own_fault && (id.kind != Kind::Container || faults >= STARTS);
         let next = now.after(backoff(&id.to_string(), attempts));
+        let waits = before.and_then(|failed| failed.waits);
         let (id, fingerprint) = (id.clone(), fingerprint.clone());
-        self.put_failure(Failed { id, fingerprint, attempts, faults, at: now, next, text, permanent });
+        let (waiting, killed) = (false, false);
+        self.put_failure(Failed {
+            id,
+            fingerprint,
+            attempts,
+            faults,
+            at: now,
+            next,
+            text,
+            permanent,
+            waiting,
+            waits,
+            killed,
+        });
+    }
+
+    /// What it needs is not there yet: no attempt, no failure. Asked for again in a few seconds, until its time is up.
+    pub(super) fn note_waiting(&mut self, resource: &Resource, text: &str, now: Time) {
+        let (id, fingerprint) = (resource.id.clone(), resource.fingerprint.clone());
+        let before = self.failure(&id, &fingerprint);
+        let (attempts, faults) = before.map_or((0, 0), |failed| (failed.attempts, failed.faults));
+        let (since, times) = before.and_then(|failed| failed.waits).unwrap_or((now, 0));
+        let limit = match &resource.spec {
+            Spec::Pulled(pulled) => pulled.wait,
+            _ => WAIT,
+        };
+        let permanent = now >= since.after(limit);
+        let over = format!("{text}: it did not come within {}", crate::units::show_duration(limit));
+        let text = if permanent { over } else { text.to_owned() };
+        let (waiting, waits, killed) = (!permanent, Some((since, times + 1)), false);
+        let next = now.after(ask_again(&id.to_string(), times + 1));
+        self.put_failure(Failed {
+            id,
+            fingerprint,
+            attempts,
+            faults,
+            at: now,
+            next,
+            text,
+            permanent,
+            waiting,
+            waits,
+            killed,
+        });
+    }
+
+    /// The process that has failed just now was ended by the kernel at its limit of memory.
+    pub(super) fn note_killed(&mut self, id: &ResourceId, fingerprint: &Fingerprint) {
+        if let Some(failed) = self.failure(id, fingerprint).cloned() {
+            self.put_failure(Failed { killed: true, ..failed });
+        }
     }
 
     fn put_failure(&mut self, failed: Failed) {

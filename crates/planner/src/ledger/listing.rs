@@ -72,6 +72,9 @@ impl Ledger {
                 let known = self.failure(&id, &observed.fingerprint).is_some_and(|failed| failed.permanent);
                 if !known || id.kind == Kind::Container {
                     self.note_failure(&id, &observed.fingerprint, &Failure::permanent(ended), now);
+                    if oom {
+                        self.note_killed(&id, &observed.fingerprint);
+                    }
                 }
             }
         }

@@ -13,7 +13,6 @@ use crate::event::{Began, CallId};
 use crate::facts::Row;
 use crate::identity::{ProjectName, Sha, Time};
 use crate::plan::Lane;
-use crate::policy::Policy;
 use crate::resource::{
     Action, Backend, Failure, Fingerprint, Inventory, Kind, Observed, Owner, Phase, ResourceId, Run,
 };
@@ -94,11 +93,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing remembered; every forge is still to be heard.
-    #[must_use]
-    pub fn new(policy: &Policy) -> Ledger {
-        let unheard = |project: &ProjectName| (project.clone(), Some("it has not been listed yet".to_owned()));
-        Ledger { forges: policy.projects.keys().map(unheard).collect(), ..Ledger::default() }
+    /// Forges that are to be heard from now on, and those that are not any more.
+    pub fn configure<'p>(&mut self, projects: impl Iterator<Item = &'p ProjectName>) {
+        let mut before = std::mem::take(&mut self.forges);
+        let unheard = || Some("it has not been listed yet".to_owned());
+        self.forges = projects.map(|name| (name.clone(), before.remove(name).unwrap_or_else(unheard))).collect();
+        self.version += 1;
     }
 
     /// Whether every forge has been listed, so that what no fact knows is known by nobody.
@@ -219,6 +219,8 @@ impl Ledger {
                 self.lose(&action, None, seen);
             }
             (Action::Ensure(_), Ok(None)) => self.lose(&action, None, seen),
+            // Nothing was done, so no listing has to tell what became of it.
+            (Action::Ensure(resource), Err(Failure::Waiting { text })) => self.note_waiting(resource, &text, now),
             (Action::Ensure(resource), Err(failure)) => {
                 self.note_failure(&id, &resource.fingerprint, &failure, now);
                 self.lose(&action, None, seen);

@@ -1,11 +1,13 @@
 //! The keys of the manifest, table by table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::build::{build, few};
 use super::section::{Entry, Place, Section, document, shown};
-use super::template::{Names, check_arg, check_name, check_note, check_variable};
-use super::{BuildRecipe, Link, Manifest, Process, Release, Service};
+use super::service::{app_names, apps, commands, crons, distinct, processes, services};
+use super::template::{Args, Names, check_note, check_variable};
+use super::{Link, MOST_ITEMS, Manifest, Release};
 use crate::spec::Health;
 
 /// Longest `start_timeout`.
@@ -14,32 +16,26 @@ const LONGEST_START: Duration = Duration::from_secs(30 * 60);
 const LONGEST_RELEASE: Duration = Duration::from_secs(2 * 3600);
 /// The least memory that engines accept.
 const LEAST_MEMORY: u64 = 6 << 20;
-/// Processes and companions together: the network of a generation has 13 addresses, and web, release and what takes
-/// their place need some.
-const MOST_CONTAINERS: usize = 10;
-/// Links and writable folders.
-const MOST_ITEMS: usize = 20;
-/// Names of processes and companions that mean something else: containers of ours, and words of the log's reader.
-const RESERVED: [&str; 5] = ["web", "release", "data", "build", "localhost"];
 
 /// Reads the whole file.
 pub(super) fn manifest(text: &str) -> Result<Manifest, String> {
     let mut file = document(text)?;
-    let mut manifest = Manifest {
-        database: baseline(&mut file, "database", &["carry", "extensions"])?,
-        objects: baseline(&mut file, "objects", &["public"])?,
-        ..Manifest::default()
-    };
-    let names = Names { database: manifest.database.is_some(), objects: manifest.objects.is_some() };
+    let mut manifest = Manifest::default();
+    database(&mut file, &mut manifest)?;
+    objects(&mut file, &mut manifest)?;
+    let app = file.take("app");
+    let apps_there = app.as_ref().map(app_names).unwrap_or_default();
+    let args = Args { apps: apps_there.clone() };
+    let names = Names { database: manifest.database.is_some(), objects: manifest.objects.is_some(), apps: apps_there };
 
     if let Some(entry) = file.take("port") {
         manifest.port = entry.port()?;
     }
-    manifest.command = match file.take("command") {
+    match file.take("command") {
         // `[command.NAME]` are commands for people to run, `command = [...]` is the web process.
-        Some(entry) if entry.is_table() => return Err(entry.place.not_yet()),
-        entry => entry.map(|entry| command(entry, &names)).transpose()?,
-    };
+        Some(entry) if entry.is_table() => manifest.commands = commands(entry, &names)?,
+        entry => manifest.command = entry.map(|entry| command(entry, &names)).transpose()?,
+    }
     if let Some(entry) = file.take("health") {
         manifest.health = Health::Path(path(entry)?);
     }
@@ -48,70 +44,160 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, String> {
     }
     manifest.memory = memory(&mut file)?;
     manifest.tmp = file.take("tmp").map(tmp).transpose()?.unwrap_or_default();
-    manifest.build = file.take("build").map(build).transpose()?.unwrap_or_default();
+    manifest.build = file.take("build").map(|entry| build(entry, &args)).transpose()?.unwrap_or_default();
     manifest.release = file.take("release").map(|entry| release(entry, &names)).transpose()?;
     manifest.env = file.take("env").map(|entry| variables(entry, &names)).transpose()?.unwrap_or_default();
-    if let Some(entry) = file.take("process") {
-        manifest.processes =
-            by_name(entry, r#"[process.worker] with command = ["bin/worker"]"#, |section| process(section, &names))?;
-    }
-    if let Some(entry) = file.take("service") {
-        let place = entry.place.clone();
-        manifest.services =
-            by_name(entry, r#"[service.cache] with image = "redis:7""#, |section| service(section, &names))?;
-        distinct(&place, &manifest)?;
-    }
+    containers(&mut file, app, &mut manifest, &names, &args)?;
+    manifest.crons = file.take("cron").map(|entry| crons(entry, &names)).transpose()?.unwrap_or_default();
     if let Some(entry) = file.take("link") {
         manifest.links = links(entry, &manifest.env)?;
     }
-    file.finish(&["app", "cron"])?;
+    file.finish()?;
     Ok(manifest)
 }
 
-/// What [`is_name`] wants.
-const NAME: &str = "a-z, 0-9 and inner hyphens, a letter first";
+/// Processes, applications and companions.
+fn containers(
+    file: &mut Section<'_>,
+    app: Option<Entry<'_>>,
+    manifest: &mut Manifest,
+    names: &Names,
+    args: &Args,
+) -> Result<(), String> {
+    let mut places = BTreeMap::new();
+    if let Some(mut entry) = file.take("process") {
+        places.insert("process", entry.place.clone());
+        web(&mut entry, manifest, names)?;
+        manifest.processes = processes(entry, names)?;
+    }
+    if let Some(entry) = app {
+        places.insert("app", entry.place.clone());
+        manifest.apps = apps(entry, names, args)?;
+    }
+    if let Some(entry) = file.take("service") {
+        places.insert("service", entry.place.clone());
+        manifest.services = services(entry, names)?;
+    }
+    distinct(&places, manifest)
+}
 
-/// Whether this may name a process, a companion or a baseline.
-fn is_name(name: &str, longest: usize) -> bool {
+/// `[process.web]` is the web process by another name: a file with `[command.NAME]` tables cannot say `command = [...]`.
+fn web(entry: &mut Entry<'_>, manifest: &mut Manifest, names: &Names) -> Result<(), String> {
+    let Some(entry) = entry.take_entry("web") else { return Ok(()) };
+    let mut section = entry.section(r#"[process.web] with command = ["bin/web"]"#)?;
+    let own = command(section.need("command", r#"command = ["bin/web"]"#)?, names)?;
+    let place = section.place();
+    let memory = memory(&mut section)?;
+    section.finish()?;
+    if manifest.command.replace(own).is_some() {
+        return Err(place.error("is the web process, whose command the file has already; remove one"));
+    }
+    if memory.is_some() && manifest.memory.is_some() {
+        return Err(place.error("is the web process, whose memory the file has already; remove one"));
+    }
+    manifest.memory = manifest.memory.or(memory);
+    Ok(())
+}
+
+/// What [`is_name`] wants.
+pub(super) const NAME: &str = "a-z, 0-9 and single inner hyphens, a letter first";
+
+/// Whether this may name a process, a companion, an application or a baseline. Two hyphens join the parts of a host.
+pub(super) fn is_name(name: &str, longest: usize) -> bool {
     name.len() <= longest
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
+        && !name.contains("--")
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// `[database]` or `[objects]`: the baseline's name, none for `false`.
-fn baseline(file: &mut Section<'_>, table: &'static str, later: &[&'static str]) -> Result<Option<String>, String> {
-    let default = Some("default".to_owned());
-    let Some(entry) = file.take(table) else { return Ok(default) };
+fn database(file: &mut Section<'_>, manifest: &mut Manifest) -> Result<(), String> {
+    let Some(entry) = file.take("database") else { return Ok(()) };
     let mut section = entry.section(r#"baseline = "default""#)?;
-    let name = match section.take("baseline") {
-        None => default,
-        Some(entry) => entry
-            .string_or_false()?
-            .map(|(place, name)| {
-                if is_name(&name, 32) {
-                    Ok(name)
-                } else {
-                    Err(place.error(format!("is no possible name of a baseline: {NAME}")))
-                }
-            })
-            .transpose()?,
-    };
-    section.finish(later)?;
-    Ok(name)
+    manifest.database = baseline(&mut section)?;
+    if let Some(entry) = section.take("carry") {
+        let place = entry.place.clone();
+        manifest.carry = entry.boolean()?;
+        if manifest.carry {
+            return Err(place.not_yet());
+        }
+    }
+    if let Some(entry) = section.take("extensions") {
+        manifest.extensions = extensions(entry, manifest.database.is_some())?;
+    }
+    section.finish()
 }
 
-fn memory(section: &mut Section<'_>) -> Result<Option<u64>, String> {
+fn extensions(entry: Entry<'_>, database: bool) -> Result<BTreeSet<String>, String> {
+    let place = entry.place.clone();
+    let mut found = BTreeSet::new();
+    for (place, name) in entry.list(r#"["pg_stat_statements"]"#)? {
+        let fits = (1..=63).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+        if !fits {
+            return Err(place.error(format!("must name extensions of PostgreSQL, not {}", shown(&name))));
+        }
+        found.insert(name);
+    }
+    few(&place, found.len())?;
+    if !database && !found.is_empty() {
+        return Err(place.error("needs a database, and baseline = false; remove one"));
+    }
+    Ok(found)
+}
+
+fn objects(file: &mut Section<'_>, manifest: &mut Manifest) -> Result<(), String> {
+    let Some(entry) = file.take("objects") else { return Ok(()) };
+    let mut section = entry.section(r#"baseline = "default""#)?;
+    manifest.objects = baseline(&mut section)?;
+    if let Some(entry) = section.take("public") {
+        let place = entry.place.clone();
+        for (place, prefix) in entry.list(r#"["static/"]"#)? {
+            let fits = (1..=200).contains(&prefix.len())
+                && !prefix.starts_with('/')
+                && !prefix.contains("//")
+                && !prefix.contains(char::is_control);
+            if !fits {
+                return Err(place.error(format!(
+                    "must hold beginnings of keys such as \"static/\", without a leading slash, not {}",
+                    shown(&prefix)
+                )));
+            }
+            manifest.public.push(prefix);
+        }
+        few(&place, manifest.public.len())?;
+        if manifest.objects.is_none() && !manifest.public.is_empty() {
+            return Err(place.error("needs a bucket, and baseline = false; remove one"));
+        }
+    }
+    section.finish()
+}
+
+/// The baseline's name, none for `false`.
+fn baseline(section: &mut Section<'_>) -> Result<Option<String>, String> {
+    let Some(entry) = section.take("baseline") else { return Ok(Some("default".to_owned())) };
+    let named = |(place, name): (Place, String)| {
+        if is_name(&name, 32) {
+            Ok(name)
+        } else {
+            Err(place.error(format!("is no possible name of a baseline: {NAME}")))
+        }
+    };
+    entry.string_or_false()?.map(named).transpose()
+}
+
+pub(super) fn memory(section: &mut Section<'_>) -> Result<Option<u64>, String> {
     section.take("memory").map(|entry| entry.size(LEAST_MEMORY)).transpose()
 }
 
-fn command(entry: Entry<'_>, names: &Names) -> Result<Vec<String>, String> {
+pub(super) fn command(entry: Entry<'_>, names: &Names) -> Result<Vec<String>, String> {
     let (place, words) = entry.command()?;
     words.iter().try_for_each(|word| names.check(&place, word))?;
     Ok(words)
 }
 
-fn variables(entry: Entry<'_>, names: &Names) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn variables(entry: Entry<'_>, names: &Names) -> Result<BTreeMap<String, String>, String> {
     let checked = |(name, (place, value)): (String, (Place, String))| {
         check_variable(&place, &name)?;
         names.check(&place, &value)?;
@@ -121,7 +207,7 @@ fn variables(entry: Entry<'_>, names: &Names) -> Result<BTreeMap<String, String>
 }
 
 /// The path of a URL.
-fn path(entry: Entry<'_>) -> Result<String, String> {
+pub(super) fn path(entry: Entry<'_>) -> Result<String, String> {
     let (place, path) = entry.string()?;
     // Two slashes would name another host to a browser, and a backslash is a slash to some.
     let fits = path.starts_with('/')
@@ -167,119 +253,13 @@ fn tmp(entry: Entry<'_>) -> Result<BTreeMap<String, u64>, String> {
     Ok(folders)
 }
 
-fn build(entry: Entry<'_>) -> Result<BuildRecipe, String> {
-    let mut section = entry.section(r#"[build] with dockerfile = "Dockerfile""#)?;
-    let mut recipe = BuildRecipe::default();
-    if let Some(entry) = section.take("dockerfile") {
-        let place = entry.place.clone();
-        recipe.dockerfile = relative(entry)?;
-        if recipe.dockerfile == "." {
-            return Err(place.error("must name a file"));
-        }
-    }
-    if let Some(entry) = section.take("context") {
-        recipe.context = relative(entry)?;
-    }
-    if let Some(entry) = section.take("target") {
-        let (place, target) = entry.string()?;
-        let fits = !target.is_empty() && target.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-        if !fits || target.len() > 128 {
-            return Err(place.error(format!("must be the name of a stage of the Dockerfile, not {}", shown(&target))));
-        }
-        recipe.target = Some(target);
-    }
-    if let Some(entry) = section.take("args") {
-        for (name, (place, value)) in entry.strings(r#"{ NODE_ENV = "staging" }"#)? {
-            check_name(&place, &name)?;
-            check_arg(&place, &value)?;
-            recipe.args.insert(name, value);
-        }
-    }
-    section.finish(&["image", "secrets"])?;
-    Ok(recipe)
-}
-
-/// A path within the tree, in normal form; `.` is its root.
-fn relative(entry: Entry<'_>) -> Result<String, String> {
-    let (place, path) = entry.string()?;
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let leaves = path.starts_with('/') || parts.contains(&"..");
-    if path.is_empty() || path.len() > 1024 || leaves || path.contains(char::is_control) {
-        return Err(place.error(format!("must be a path within the repository, without `..`, not {}", shown(&path))));
-    }
-    Ok(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
-}
-
 fn release(entry: Entry<'_>, names: &Names) -> Result<Release, String> {
     const EXAMPLE: &str = r#"command = ["bin/migrate"]"#;
     let mut section = entry.section(&format!("[release] with {EXAMPLE}"))?;
     let command = command(section.need("command", EXAMPLE)?, names)?;
     let timeout = section.take("timeout").map(|entry| entry.duration(LONGEST_RELEASE)).transpose()?;
-    section.finish(&[])?;
+    section.finish()?;
     Ok(Release { command, timeout: timeout.unwrap_or(Duration::from_secs(600)) })
-}
-
-/// Tables by name: `[process.NAME]`, `[service.NAME]`.
-fn by_name<T>(
-    entry: Entry<'_>,
-    example: &str,
-    read: impl Fn(Section<'_>) -> Result<T, String>,
-) -> Result<BTreeMap<String, T>, String> {
-    let place = entry.place.clone();
-    let mut found = BTreeMap::new();
-    for (name, entry) in entry.section(example)?.all() {
-        let place = entry.place.clone();
-        if !is_name(&name, 20) {
-            return Err(place.error(format!("is no possible name: at most 20 of {NAME}")));
-        }
-        if RESERVED.contains(&name.as_str()) {
-            return Err(place.error("is a reserved name; take another"));
-        }
-        found.insert(name, read(entry.section(example)?)?);
-    }
-    if found.len() > MOST_CONTAINERS {
-        return Err(place.error(format!("has {} tables, and at most {MOST_CONTAINERS} are possible", found.len())));
-    }
-    Ok(found)
-}
-
-fn process(mut section: Section<'_>, names: &Names) -> Result<Process, String> {
-    let command = command(section.need("command", r#"command = ["bin/worker"]"#)?, names)?;
-    let memory = memory(&mut section)?;
-    section.finish(&[])?;
-    Ok(Process { command, memory })
-}
-
-fn service(mut section: Section<'_>, names: &Names) -> Result<Service, String> {
-    let (place, image) = section.need("image", r#"image = "redis:7""#)?.string()?;
-    if image.is_empty() || image.len() > 255 || !image.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(place.error(format!("must be an image such as \"redis:7\", not {}", shown(&image))));
-    }
-    let command = section.take("command").map(|entry| command(entry, names)).transpose()?;
-    let env = section.take("env").map(|entry| variables(entry, names)).transpose()?.unwrap_or_default();
-    let port = section.take("port").map(Entry::port).transpose()?;
-    let health = match section.take("health") {
-        None if port.is_some() => Health::Port,
-        None => Health::Alive,
-        Some(entry) if port.is_none() => return Err(entry.place.error("needs a port to ask; add port = …")),
-        Some(entry) => Health::Path(path(entry)?),
-    };
-    let memory = memory(&mut section)?;
-    section.finish(&["data"])?;
-    Ok(Service { image, command, env, port, health, memory, data: None })
-}
-
-/// Processes and companions share names (of containers and hosts) and the addresses of one network.
-fn distinct(place: &Place, manifest: &Manifest) -> Result<(), String> {
-    if let Some(name) = manifest.services.keys().find(|name| manifest.processes.contains_key(*name)) {
-        return Err(place.error(format!("and process both have {name:?}; rename one")));
-    }
-    let count = manifest.services.len() + manifest.processes.len();
-    if count > MOST_CONTAINERS {
-        return Err(place
-            .error(format!("and process have {count} tables together, and at most {MOST_CONTAINERS} are possible")));
-    }
-    Ok(())
 }
 
 fn links(entry: Entry<'_>, env: &BTreeMap<String, String>) -> Result<Vec<Link>, String> {
@@ -298,7 +278,7 @@ fn link(mut section: Section<'_>, env: &BTreeMap<String, String>) -> Result<Link
     if let Some((place, note)) = &note {
         check_note(place, note, env)?;
     }
-    section.finish(&[])?;
+    section.finish()?;
     Ok(Link { name, path, note: note.map(|(_, note)| note) })
 }
 

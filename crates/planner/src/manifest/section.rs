@@ -23,7 +23,7 @@ impl Place {
         format!("{FILE} line {}: {} {what}", self.line, self.key)
     }
 
-    /// The error for a key that the contract knows and this version does not.
+    /// The error for a value that the contract knows and this version does not.
     pub(super) fn not_yet(&self) -> String {
         format!("{FILE} line {}: not yet: {} is planned, and this version cannot do it; remove it", self.line, self.key)
     }
@@ -61,7 +61,12 @@ pub(super) struct Section<'t> {
 pub(super) fn document(text: &str) -> Result<Section<'_>, String> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = Text(text).line(error.span().map_or(0, |span| span.start));
-        format!("{FILE} line {line}: not TOML: {}", error.message().replace('\n', ", "))
+        let message = error.message().replace('\n', ", ");
+        // `command = [...]` and `[command.NAME]` are one key to TOML.
+        let both = message.contains("duplicate key") && text.contains("[command.");
+        let hint =
+            if both { "; beside [command.NAME], the command of the web process is written [process.web]" } else { "" };
+        format!("{FILE} line {line}: not TOML: {message}{hint}")
     })?;
     Ok(Section {
         place: Place { line: 1, key: String::new() },
@@ -91,19 +96,20 @@ impl<'t> Section<'t> {
         entries.into_iter().map(|(name, value)| (name.get_ref().to_string(), self.entry(&name, value))).collect()
     }
 
-    /// Refuses keys of the contract that are still to come, then whatever else is left.
-    pub(super) fn finish(self, later: &[&'static str]) -> Result<(), String> {
+    /// Refuses whatever is left.
+    pub(super) fn finish(self) -> Result<(), String> {
         let Some(name) = self.table.keys().min_by_key(|name| name.span().start) else { return Ok(()) };
-        let place = self.at(name);
-        if later.contains(&name.get_ref().as_ref()) {
-            return Err(place.not_yet());
-        }
-        let candidates = self.known.iter().chain(later).copied();
+        let candidates = self.known.iter().copied();
         let hint = match nearest(name.get_ref(), candidates.clone()) {
             Some(near) => format!("did you mean {near}?"),
             None => format!("known here are {}", candidates.collect::<Vec<_>>().join(", ")),
         };
-        Err(place.error(format!("is not a key of the manifest; {hint}")))
+        Err(self.at(name).error(format!("is not a key of the manifest; {hint}")))
+    }
+
+    /// Where it begins.
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     fn at(&self, name: &Spanned<std::borrow::Cow<'t, str>>) -> Place {
@@ -129,6 +135,34 @@ impl<'t> Entry<'t> {
             DeValue::Datetime(_) => "a date".to_owned(),
         };
         self.place.error(format!("must be {what}, not {found}"))
+    }
+
+    /// Its keys, if it is a table.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let DeValue::Table(table) = &self.value else { return Vec::new() };
+        table.keys().map(|name| name.get_ref().to_string()).collect()
+    }
+
+    /// Takes one key out of a table.
+    pub(super) fn take_entry(&mut self, key: &str) -> Option<Entry<'t>> {
+        let DeValue::Table(table) = &mut self.value else { return None };
+        let (name, value) = table.remove_entry(key)?;
+        let place = Place { line: self.text.line(name.span().start), key: format!("{}.{key}", self.place.key) };
+        Some(Entry { place, text: self.text, value: value.into_inner() })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(self) -> Result<bool, String> {
+        match self.value {
+            DeValue::Boolean(value) => Ok(value),
+            _ => Err(self.wanted("true or false")),
+        }
+    }
+
+    /// An array of strings, perhaps empty, each with its place.
+    pub(super) fn list(self, example: &str) -> Result<Vec<(Place, String)>, String> {
+        let wanted = format!("an array of strings, such as {example}");
+        self.items(&wanted)?.into_iter().map(|item| item.string_or(&wanted)).collect()
     }
 
     /// Whether it is a table.

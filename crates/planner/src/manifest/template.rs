@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::section::{Place, nearest, shown};
+use super::section::{Place, shown};
 use crate::injected;
 use crate::interpolate::{Piece, pieces};
 
@@ -12,10 +12,12 @@ pub(super) struct Names {
     pub(super) database: bool,
     /// `[objects]` is there.
     pub(super) objects: bool,
+    /// Names in `[app]`.
+    pub(super) apps: Vec<String>,
 }
 
 impl Names {
-    /// Of variables and commands: any injected variable, any random part.
+    /// Of variables and commands: any injected variable, any random part, any secret of the project.
     pub(super) fn check(&self, place: &Place, template: &str) -> Result<(), String> {
         for piece in pieces(template).map_err(|error| place.error(format!("holds {error}")))? {
             if let Piece::Name(name) = piece {
@@ -39,31 +41,61 @@ impl Names {
         if injected::LATER.contains(&name) {
             return Err("which is not yet injected".to_owned());
         }
-        let all = injected::GENERAL.iter().chain(&injected::DATABASE).chain(&injected::OBJECTS);
-        Err(match nearest(name, all.copied()) {
-            Some(near) => format!("which is unknown; did you mean `${{{near}}}`?"),
-            None => {
-                "which is unknown: it is no injected variable, and secrets of a project are not yet there".to_owned()
-            }
-        })
+        if injected::is_reserved(name) && !has_app_url(&self.apps, name) {
+            return Err(unknown(name, &self.apps));
+        }
+        // Everything else is a secret; whether it is set is the operator's to say, later.
+        match injected::slip(name) {
+            Some(near) => Err(format!("which is unknown; did you mean `${{{near}}}`?")),
+            None => Ok(()),
+        }
     }
 }
 
-/// Of build arguments: `STAGING_*` only, since an image remembers them and a tree is built once.
-pub(super) fn check_arg(place: &Place, template: &str) -> Result<(), String> {
-    for piece in pieces(template).map_err(|error| place.error(format!("holds {error}")))? {
-        let allowed = match piece {
-            Piece::Text(_) => true,
-            Piece::Name(name) => name.starts_with("STAGING_") && injected::GENERAL.contains(&name),
-            Piece::Hex(_) | Piece::Base64(_) => false,
-        };
-        if !allowed {
-            return Err(place.error(
-                "may only hold `${STAGING_…}`: an image remembers its build arguments, and a tree is built once",
-            ));
+fn has_app_url(apps: &[String], name: &str) -> bool {
+    apps.iter().any(|app| injected::app_url(app) == name)
+}
+
+fn unknown(name: &str, apps: &[String]) -> String {
+    match injected::nearest(name) {
+        Some(near) => format!("which is unknown; did you mean `${{{near}}}`?"),
+        None if name.starts_with("STAGING_URL_") && apps.is_empty() => {
+            "which is unknown: there is no [app] of that name".to_owned()
         }
+        None => format!("which is unknown: known are {}", injected::GENERAL.join(", ")),
     }
-    Ok(())
+}
+
+/// What build arguments may name.
+pub(super) struct Args {
+    /// Names in `[app]`.
+    pub(super) apps: Vec<String>,
+}
+
+impl Args {
+    /// `STAGING_*` only, since an image remembers its arguments and a tree is built once.
+    pub(super) fn check(&self, place: &Place, template: &str) -> Result<(), String> {
+        for piece in pieces(template).map_err(|error| place.error(format!("holds {error}")))? {
+            let allowed = match piece {
+                Piece::Text(_) => true,
+                Piece::Name(name) => {
+                    name.starts_with("STAGING_") && (injected::GENERAL.contains(&name) || has_app_url(&self.apps, name))
+                }
+                Piece::Hex(_) | Piece::Base64(_) => false,
+            };
+            if !allowed {
+                return Err(place.error(
+                    "may only hold `${STAGING_…}`: an image remembers its build arguments, and a tree is built once",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a secret may be called so.
+pub(super) fn check_secret(place: &Place, name: &str) -> Result<(), String> {
+    crate::secrets::check_name(name).map_err(|why| place.error(format!("holds {}, which {why}", shown(name))))
 }
 
 /// Of notes: entries of `[env]` that are made of random parts only, so that nothing else is ever shown.

@@ -5,6 +5,7 @@ use super::{Lane, Plan, Sight};
 use crate::blueprint::is_data;
 use crate::desired::Want;
 use crate::resource::{Action, Backend, Kind, Observed, Phase, Reason, ResourceId, Run};
+use crate::spec::Spec;
 
 /// All backends: data is made only while every one of them is known.
 pub const BACKENDS: [Backend; 3] = [Backend::Engine, Backend::Postgres, Backend::Objects];
@@ -91,7 +92,11 @@ impl Sight<'_> {
             }
             if failed.next > self.now {
                 plan.wake_by(failed.next);
-                return Some(format!("{}; tried again soon", failed.text));
+                return Some(if failed.waiting {
+                    failed.text.clone()
+                } else {
+                    format!("{}; tried again soon", failed.text)
+                });
             }
         }
         if is_data(id.kind) && want.filled {
@@ -132,6 +137,8 @@ fn in_the_way(id: &ResourceId) -> Lack {
 
 fn lane(want: &Want<'_>) -> Lane {
     match want.part.id.kind {
+        // What CI has built need not wait behind what is built here.
+        Kind::Image if matches!(want.part.spec, Spec::Pulled(_)) => Lane::Start,
         Kind::Image => Lane::Build,
         Kind::Job => Lane::Job,
         _ if want.ready => Lane::Wake,

@@ -3,11 +3,15 @@
 use std::cmp::Reverse;
 
 use super::{Report, Status};
-use crate::facts::{Listed, RefRow};
-use crate::identity::ProjectName;
+use crate::blueprint::{Blueprint, WEB};
+use crate::facts::{EnvRow, Listed, RefRow};
+use crate::identity::{ProjectName, Trust};
 use crate::injected::note;
+use crate::manifest::Manifest;
 use crate::plan::backend_name;
 use crate::resource::Kind;
+use crate::secrets;
+use crate::spec::Spec;
 use crate::standing::Commit;
 use crate::view::{CommitView, ProjectView, RefView, View};
 use crate::{hosts, sleep};
@@ -20,10 +24,20 @@ impl<'a> Report<'_, 'a> {
         View {
             at: self.eyes.standing.now,
             domain: policy.authority(&policy.domain),
-            projects: policy.projects.keys().map(|project| self.project(project)).collect(),
+            projects: policy
+                .projects
+                .keys()
+                .map(|project| self.project(project))
+                .filter(|one| self.is_shown(one))
+                .collect(),
             places: (self.eyes.holders().len(), policy.limits.environments),
             warnings: self.warnings(),
         }
+    }
+
+    /// A project that was taken out of the configuration is shown as long as there is something to show.
+    fn is_shown(&self, project: &ProjectView) -> bool {
+        !project.refs.is_empty() || !self.eyes.standing.facts.taken_out.contains(&project.name)
     }
 
     fn project(&self, project: &ProjectName) -> ProjectView {
@@ -69,11 +83,17 @@ impl<'a> Report<'_, 'a> {
         let parts = blueprint.into_iter().flat_map(|blueprint| &blueprint.parts);
         let processes = parts.filter(|part| matches!(part.id.kind, Kind::Container | Kind::Job));
         let mut logs: Vec<String> = live.map(|_| "build".to_owned()).into_iter().collect();
+        logs.extend(blueprint.into_iter().flat_map(Blueprint::builds_of_apps).map(|app| format!("build-{app}")));
         logs.extend(processes.map(|part| part.id.name.clone()));
-        let manifest = source.and_then(|source| source.manifest.as_ref().ok());
+        let manifest = source.and_then(|source| source.manifest.as_deref().ok());
         let links = manifest.into_iter().flat_map(|manifest| {
             let key = &standing.facts.key;
             manifest.links.iter().map(|link| (link.name.clone(), link.path.clone(), note(key, env, manifest, link)))
+        });
+        let apps = manifest.into_iter().flat_map(|manifest| manifest.apps.keys());
+        let apps = apps.map(|app| {
+            let suffix = policy_suffix(self, &of.project);
+            (app.clone(), policy.url(&hosts::app(&listed.sha, app, suffix, &policy.domain)))
         });
         CommitView {
             sha: listed.sha,
@@ -100,13 +120,23 @@ impl<'a> Report<'_, 'a> {
             held: row.is_some_and(|row| row.held.is_some()),
             logs,
             links: links.collect(),
-            stale: false,
-            approvable: policy.projects.get(&of.project).is_some_and(|project| project.forks),
-            apps: Vec::new(),
-            commands: Vec::new(),
-            cron: Vec::new(),
-            processes: Vec::new(),
+            stale: blueprint.is_some_and(|blueprint| self.is_stale(blueprint)),
+            approvable: trust == Trust::Untrusted
+                && policy.projects.get(&of.project).is_some_and(|project| project.forks),
+            apps: apps.collect(),
+            commands: manifest.into_iter().flat_map(|manifest| manifest.commands.keys().cloned()).collect(),
+            cron: manifest.into_iter().flat_map(schedules).collect(),
+            processes: manifest.map(processes_of).unwrap_or_default(),
         }
+    }
+
+    /// Whether a secret of the project changed since one of its processes was created.
+    fn is_stale(&self, blueprint: &Blueprint) -> bool {
+        blueprint.of(Kind::Container).any(|part| {
+            let Spec::Container(container) = &part.spec else { return false };
+            let seen = self.eyes.inventory.seen.get(&part.id);
+            seen.is_some_and(|seen| seen.outputs.secrets != secrets::digest(&container.secrets))
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -118,7 +148,16 @@ impl<'a> Report<'_, 'a> {
         for (project, why) in &ledger.forges {
             warnings.extend(why.as_ref().map(|why| format!("the repository of {project} does not answer: {why}")));
         }
-        let held = self.eyes.standing.facts.envs.values().filter(|row| row.held.is_some()).count();
+        let facts = self.eyes.standing.facts;
+        for name in &facts.taken_out {
+            let held = facts.envs.values().filter(|row| row.of.project == *name && row.held.is_some()).count();
+            let line = format!(
+                "{name} was taken out of the configuration; its {held} environments run on until `sidestage gc --confirm`"
+            );
+            warnings.extend((held > 0).then_some(line));
+        }
+        let taken_out = |row: &&EnvRow| facts.taken_out.contains(&row.of.project);
+        let held = facts.envs.values().filter(|row| row.held.is_some() && !taken_out(row)).count();
         if held > 0 {
             warnings.push(format!(
                 "{held} environments would go at once; they are held, and run on, until `sidestage gc --confirm`"
@@ -139,6 +178,16 @@ impl<'a> Report<'_, 'a> {
         }
         warnings
     }
+}
+
+fn schedules(manifest: &Manifest) -> impl Iterator<Item = (String, String)> {
+    manifest.crons.iter().map(|(name, cron)| (name.clone(), cron.schedule.clone()))
+}
+
+/// What people may run commands in.
+fn processes_of(manifest: &Manifest) -> Vec<String> {
+    let others = manifest.processes.keys().chain(manifest.apps.keys()).cloned();
+    std::iter::once(WEB.to_owned()).chain(others).collect()
 }
 
 fn is_over(commit: &CommitView) -> bool {

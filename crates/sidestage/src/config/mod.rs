@@ -1,17 +1,19 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
 mod front;
+mod secret_file;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, SourceSettings};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
 
 pub use front::Certificate;
+pub use secret_file::{read_password, read_secrets};
 use tables::{Access, Alias, Forks};
-pub use tables::{Config, Database, Engine, Listen, Network, Project};
+pub use tables::{Config, Database, Engine, Listen, Network, Project, Registry};
 
 impl Config {
     /// Reads and checks the file.
@@ -55,6 +57,16 @@ impl Config {
             bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
         }
         self.check_front()?;
+        if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
+            bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
+        }
+        let mut hosts = BTreeSet::new();
+        for registry in &self.registry {
+            registry.check()?;
+            if !hosts.insert(&registry.host) {
+                bail!("[[registry]] {}: the host stands twice", registry.host);
+            }
+        }
         let mut suffixes = BTreeMap::new();
         let mut names = BTreeSet::new();
         for project in &self.project {
@@ -79,7 +91,7 @@ impl Config {
         self.console.url.clone().unwrap_or_else(|| format!("http://localhost:{}", self.listen.console.port()))
     }
 
-    /// The part that the planner reads.
+    /// The part that the planner reads. Which secrets are set is for whoever keeps them to add.
     #[must_use]
     pub fn policy(&self) -> Policy {
         let own_port = if self.scheme() == "https" { 443 } else { 80 };
@@ -98,15 +110,30 @@ impl Config {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 cpu: (self.limits.cpu * 1000.0) as u32,
                 memory: self.limits.memory,
-                pids: 256,
-                disk: 2 << 30,
-                connections: 20,
+                pids: self.limits.pids,
+                disk: self.limits.disk,
+                connections: self.limits.connections,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
-            extensions: BTreeSet::new(),
-            objects_public: true,
+            extensions: self.database.extensions.clone(),
+            objects_public: self.objects.public,
         }
+    }
+}
+
+impl Registry {
+    fn check(&self) -> anyhow::Result<()> {
+        let host = &self.host;
+        let fits = (1..=255).contains(&host.len())
+            && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b));
+        if !fits {
+            bail!("[[registry]]: host {host:?} must be a host such as \"ghcr.io\", without scheme and path");
+        }
+        if self.user.is_empty() || !self.password_file.is_absolute() {
+            bail!("[[registry]] {host}: user must not be empty, and password_file must be an absolute path");
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +142,9 @@ impl Project {
         let name = &self.name;
         if !self.git.is_absolute() {
             bail!("[[project]] {name}: git = {:?} must be an absolute path of a bare repository", self.git);
+        }
+        if let Some(path) = self.secrets.as_ref().filter(|path| !path.is_absolute()) {
+            bail!("[[project]] {name}: secrets = {path:?} must be an absolute path");
         }
         if self.keep == 0 {
             bail!("[[project]] {name}: keep must be at least 1");
@@ -142,8 +172,8 @@ impl Project {
             baselines: self.baselines.clone(),
             images: self.images.clone(),
             secrets: BTreeMap::new(),
-            image_wait: std::time::Duration::from_secs(30 * 60),
-            source: SourceSettings::default(),
+            image_wait: self.image_wait,
+            source: self.source,
         }
     }
 }

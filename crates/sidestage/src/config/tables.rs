@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use planner::identity::ProjectName;
-use planner::policy::StageMode;
+use planner::policy::{SourceSettings, StageMode};
 use planner::units;
 use serde::{Deserialize, Deserializer};
 
@@ -48,10 +48,11 @@ pub struct Config {
     pub(super) lifetime: LifetimeTable,
     #[serde(default, rename = "github")]
     _github: Option<NotYet>,
-    #[serde(default, rename = "objects")]
-    _objects: Option<NotYet>,
-    #[serde(default, rename = "registry")]
-    _registry: Option<NotYet>,
+    #[serde(default)]
+    pub(super) objects: Objects,
+    /// Registries that ask who pulls.
+    #[serde(default)]
+    pub registry: Vec<Registry>,
 }
 
 /// Addresses to listen on; each is bound by itself.
@@ -155,6 +156,13 @@ pub struct Project {
     pub(super) baselines: BTreeSet<String>,
     #[serde(default)]
     pub(super) images: BTreeSet<String>,
+    /// Secrets of its trusted code, `NAME=value`, mode 0600.
+    pub secrets: Option<PathBuf>,
+    /// What of a commit is fetched beside its own tree.
+    #[serde(default)]
+    pub source: SourceSettings,
+    #[serde(default = "half_an_hour", with = "units::duration")]
+    pub(super) image_wait: Duration,
     #[serde(default, rename = "github")]
     _github: Option<NotYet>,
     #[serde(default, rename = "wait_for")]
@@ -163,12 +171,6 @@ pub struct Project {
     _approvers: Option<NotYet>,
     #[serde(default, rename = "fork_baseline")]
     _fork_baseline: Option<NotYet>,
-    #[serde(default, rename = "secrets")]
-    _secrets: Option<NotYet>,
-    #[serde(default, rename = "source")]
-    _source: Option<NotYet>,
-    #[serde(default, rename = "image_wait")]
-    _image_wait: Option<NotYet>,
     #[serde(default, rename = "egress")]
     _egress: Option<NotYet>,
     #[serde(default, rename = "skip")]
@@ -228,16 +230,48 @@ pub struct Database {
     pub bin_dir: Option<PathBuf>,
     /// False: nothing waits for the disk, and a loss of power loses every database.
     pub durable: bool,
+    /// Extensions that manifests may name.
+    pub extensions: BTreeSet<String>,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
-    #[serde(rename = "extensions")]
-    _extensions: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { bin_dir: None, durable: true, _url: None, _extensions: None }
+        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), _url: None }
     }
+}
+
+/// The object store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Objects {
+    /// Manifests may open prefixes of their buckets to everybody.
+    pub(super) public: bool,
+    #[serde(rename = "endpoint")]
+    _endpoint: Option<NotYet>,
+    #[serde(rename = "bucket")]
+    _bucket: Option<NotYet>,
+    #[serde(rename = "credentials")]
+    _credentials: Option<NotYet>,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Objects { public: true, _endpoint: None, _bucket: None, _credentials: None }
+    }
+}
+
+/// A registry, and who we are to it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Such as `ghcr.io`, with the port if it has one of its own.
+    pub host: String,
+    /// The account.
+    pub user: String,
+    /// Its password or token, mode 0600: see [`super::read_password`].
+    pub password_file: PathBuf,
 }
 
 /// Addresses inside.
@@ -266,12 +300,10 @@ pub(super) struct LimitsTable {
     pub(super) cpu: f64,
     #[serde(with = "units::size")]
     pub(super) memory: u64,
-    #[serde(rename = "connections")]
-    _connections: Option<NotYet>,
-    #[serde(rename = "pids")]
-    _pids: Option<NotYet>,
-    #[serde(rename = "disk")]
-    _disk: Option<NotYet>,
+    pub(super) connections: u32,
+    pub(super) pids: u32,
+    #[serde(with = "units::size")]
+    pub(super) disk: u64,
 }
 
 impl Default for LimitsTable {
@@ -283,9 +315,9 @@ impl Default for LimitsTable {
             builds: 1,
             cpu: 1.0,
             memory: 512 << 20,
-            _connections: None,
-            _pids: None,
-            _disk: None,
+            connections: 20,
+            pids: 256,
+            disk: 2 << 30,
         }
     }
 }
@@ -323,6 +355,9 @@ fn default_state_dir() -> PathBuf {
 }
 fn main_branch() -> Vec<String> {
     vec!["main".to_owned()]
+}
+fn half_an_hour() -> Duration {
+    Duration::from_secs(30 * 60)
 }
 fn on_request() -> StageMode {
     StageMode::OnRequest

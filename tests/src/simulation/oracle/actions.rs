@@ -135,7 +135,10 @@ impl Oracle {
     /// Data is made once.
     fn judge_data(&self, resource: &Resource, world: &World) -> Result<(), String> {
         let id = &resource.id;
-        if !matches!(id.kind, Kind::Database | Kind::Bucket) || self.told.exists(id) || world.things.contains_key(id) {
+        if !matches!(id.kind, Kind::Database | Kind::Bucket | Kind::Volume)
+            || self.told.exists(id)
+            || world.things.contains_key(id)
+        {
             return Ok(());
         }
         let Owner::Env(env) = &id.owner else { return Ok(()) };
@@ -166,7 +169,7 @@ impl Oracle {
     }
 
     fn judge_dependents(&self, id: &ResourceId, world: &World) -> Result<(), String> {
-        if !matches!(id.kind, Kind::Network | Kind::Image | Kind::Database | Kind::Bucket) {
+        if !matches!(id.kind, Kind::Network | Kind::Image | Kind::Database | Kind::Bucket | Kind::Volume) {
             return Ok(());
         }
         if self.told.known.get(&planner::resource::Backend::Engine) != Some(&true) {

@@ -73,7 +73,8 @@ impl Oracle {
         if self.lost.is_none() && !self.generation_was_ready(world, &route.env, upstream.generation) {
             return wrong("its generation has never answered");
         }
-        if Some(upstream.address.ip()) != life.address {
+        // Started anew by a call that nobody waits for any more, it is elsewhere until a listing says so.
+        if Some(upstream.address.ip()) != life.address && self.was_told_since(life.since) {
             return wrong("it listens at another address");
         }
         if let Some(down) = life.down
@@ -154,7 +155,10 @@ impl Oracle {
     fn note_births(&mut self, env: &EnvId, generation: u32, world: &World) -> Result<(), String> {
         let owner = Owner::Env(env.clone());
         for (id, thing) in &world.things {
-            if !matches!(id.kind, Kind::Database | Kind::Bucket) || id.generation != generation || id.owner != owner {
+            if !matches!(id.kind, Kind::Database | Kind::Bucket | Kind::Volume)
+                || id.generation != generation
+                || id.owner != owner
+            {
                 continue;
             }
             let first = *self.births.entry(id.clone()).or_insert(thing.born);

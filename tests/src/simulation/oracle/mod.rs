@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use planner::command::Command;
 use planner::event::{Began, CallId, Event, Step};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
-use planner::policy::Policy;
+use planner::policy::{Policy, ProjectPolicy, StageMode};
 use planner::resource::{Action, Owner, Reason, ResourceId};
 use planner::tables::Upstream;
 use planner::view::State;
@@ -39,7 +39,10 @@ struct Flight {
 #[derive(Debug, Clone)]
 pub struct Oracle {
     key: InstanceKey,
+    /// The configuration, with the projects that were taken out of it as they were.
     policy: Policy,
+    /// Projects that were taken out of the configuration, with the environments that there were of them.
+    taken_out: BTreeMap<ProjectName, BTreeSet<EnvId>>,
     /// What was said.
     pub said: Said,
     told: Told,
@@ -88,6 +91,7 @@ impl Oracle {
         Oracle {
             key,
             policy,
+            taken_out: BTreeMap::new(),
             said: Said::default(),
             told: Told::default(),
             names: BTreeMap::new(),
@@ -119,6 +123,27 @@ impl Oracle {
         }
     }
 
+    /// The configuration is another one.
+    pub fn configure(&mut self, policy: &Policy) {
+        let before = std::mem::replace(&mut self.policy, policy.clone());
+        for (name, project) in before.projects {
+            if !policy.projects.contains_key(&name) {
+                let known = || self.highest.keys().filter(|env| self.names.get(*env).is_some_and(|of| of.0 == name));
+                self.taken_out.entry(name.clone()).or_insert_with(|| known().cloned().collect());
+                self.policy.projects.insert(name, ProjectPolicy { stage: StageMode::Off, ..project });
+            }
+        }
+        let back: Vec<ProjectName> =
+            self.taken_out.keys().filter(|name| policy.projects.contains_key(*name)).cloned().collect();
+        for name in back {
+            self.taken_out.remove(&name);
+            self.held.retain(|env| self.names.get(env).is_none_or(|of| of.0 != name));
+            // When nothing of it lived it was forgotten who had asked for what.
+            let commits = self.said.commits.iter_mut().filter(|((project, _), _)| *project == name);
+            commits.for_each(|(_, said)| said.forgotten = true);
+        }
+    }
+
     /// A listing begins.
     pub fn begins(&mut self, began: Began) {
         self.told.begins(began);
@@ -132,7 +157,18 @@ impl Oracle {
         over.iter().for_each(|call| drop(self.flights.remove(call)));
         self.excuse_all(now, world);
         for event in events {
+            if let Event::Policy(policy) = event {
+                self.configure(policy);
+            }
+            if let Event::Refs { project, .. } | Event::Found { project, .. } = event
+                && self.taken_out.contains_key(project)
+            {
+                continue;
+            }
             self.said.hear(now, event, &self.policy);
+            if matches!(event, Event::Refs { .. }) {
+                self.note_idle();
+            }
             let about = match event {
                 Event::Returned { call, .. } => self.flights.get(call).map(|flight| &flight.action),
                 _ => None,
@@ -155,9 +191,19 @@ impl Oracle {
                         self.note_generation(id);
                     }
                 }
-                Event::Refs { .. } | Event::Asked { .. } => self.excuse_all(now, world),
+                Event::Refs { .. } | Event::Found { .. } | Event::Asked { .. } | Event::Policy(_) => {
+                    self.excuse_all(now, world);
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// What nobody watches, and is not listed any more, may be closed if nothing of it lives.
+    fn note_idle(&mut self) {
+        for ((project, _), said) in self.said.refs.iter_mut().filter(|(_, said)| said.lost) {
+            let lives = |sha: &Sha| self.living.contains(&self.key.env(project, sha, Trust::Trusted));
+            said.idle |= !said.list.iter().any(lives);
         }
     }
 
@@ -182,12 +228,13 @@ impl Oracle {
         let held_before = self.held.clone();
         if let Some((tables, view)) = &step.publish {
             self.judge_guard(view)?;
+            self.judge_begun(view)?;
             self.note_held(view);
             self.note_shown(view);
             self.note_closed();
             self.judge_doors(now, tables, world)?;
         }
-        self.judge_held(step, &held_before)?;
+        self.judge_held(step, &held_before, world)?;
         for (call, action) in &step.start {
             self.judge_action(now, *call, action, world)?;
             self.flights.insert(*call, Flight { action: action.clone(), since: now });
@@ -249,11 +296,34 @@ impl Oracle {
         let refs = view.projects.iter().flat_map(|project| &project.refs);
         let held = refs.flat_map(|one| &one.commits).filter(|commit| commit.held);
         self.held = held.map(|commit| commit.env.clone()).collect();
-        self.spared.extend(self.held.iter().cloned());
+        // Of a commit that is handed over only one environment is shown.
+        let held = self.held.iter().filter_map(|env| self.names.get(env));
+        let envs = held.flat_map(|(project, sha, _)| {
+            [Trust::Approved, Trust::Trusted].map(|trust| self.key.env(project, sha, trust))
+        });
+        self.spared.extend(envs.collect::<Vec<_>>());
         for commit in commits(view).filter(|commit| commit.generation > 0) {
             let highest = self.highest.entry(commit.env.clone()).or_default();
             *highest = (*highest).max(commit.generation);
         }
+    }
+
+    /// Nothing begins of a project that was taken out of the configuration, nor of what its ref has left behind.
+    fn judge_begun(&self, view: &planner::view::View) -> Result<(), String> {
+        for commit in commits(view) {
+            let known = self.highest.get(&commit.env).copied().unwrap_or(0);
+            let Some((project, sha, trust)) = self.names.get(&commit.env) else { continue };
+            if commit.generation <= known || self.spared.contains(&commit.env) {
+                continue;
+            }
+            if self.taken_out.get(project).is_some_and(|there| !there.contains(&commit.env)) {
+                return Err(format!("{} begins, and its project is not in the configuration", sha.short()));
+            }
+            if *trust == Trust::Trusted && self.said.is_left_behind(project, sha) {
+                return Err(format!("{} begins, and its branch or tag has left it", sha.short()));
+            }
+        }
+        Ok(())
     }
 
     /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.
@@ -281,11 +351,15 @@ impl Oracle {
     }
 
     /// What the guard holds back stays, until a person lets it go or its reason is gone.
-    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>) -> Result<(), String> {
+    fn judge_held(&self, step: &Step, held: &BTreeSet<EnvId>, world: &World) -> Result<(), String> {
         for (_, action) in &step.start {
-            let Action::Remove(id, Reason::Closed | Reason::Expired | Reason::Vanished) = action else { continue };
+            let Action::Remove(id, reason @ (Reason::Closed | Reason::Expired | Reason::Vanished)) = action else {
+                continue;
+            };
             let Owner::Env(env) = &id.owner else { continue };
-            if held.contains(env) && !self.released.contains(env) {
+            // What is held and has lost its data while it came up begins again.
+            let served = *reason != Reason::Vanished || self.generation_was_ready(world, env, id.generation);
+            if served && held.contains(env) && !self.released.contains(env) {
                 return Err(format!("{id} goes though the guard holds it"));
             }
         }

@@ -33,7 +33,12 @@ impl Oracle {
     fn holds(&self, now: Time, world: &World, env: &EnvId, of: (&ProjectName, &Sha, Trust), reason: Reason) -> bool {
         let (project, sha, trust) = of;
         match reason {
-            Reason::Closed => self.said.listed.contains(project) && self.said.places(project, sha).next().is_none(),
+            Reason::Closed => {
+                let left = self.said.is_left_behind(project, sha) && self.robbed.iter().any(|(one, _)| one == env);
+                let closed = self.said.places(project, sha).all(|(_, said, _)| said.idle);
+                let closed = closed && self.said.listed.contains(project);
+                closed || left
+            }
             Reason::Expired => self.has_expired(now, env, project, sha),
             Reason::Superseded => self.is_superseded(world, env, project, sha),
             Reason::Trust => match trust {
@@ -89,26 +94,35 @@ impl Oracle {
     pub(super) fn justified(&self, now: Time, world: &World, id: &ResourceId, reason: Reason) -> Result<(), String> {
         let Owner::Env(env) = &id.owner else {
             return match reason {
-                Reason::Unwanted | Reason::Orphan => Ok(()),
+                Reason::Unwanted | Reason::Orphan => self.judge_spare(id),
                 _ => Err(format!("{id} is shared and cannot be removed as {reason:?}")),
             };
         };
         let capped = |reason: Reason| self.excuses.get(&(env.clone(), reason)).is_some_and(|cap| *cap >= id.generation);
         let ok = match reason {
-            Reason::Closed
-            | Reason::Expired
-            | Reason::Superseded
-            | Reason::Person
-            | Reason::Revoked
-            | Reason::Trust => capped(reason),
+            // What the guard has kept of a closed ref that is open again is old news there.
+            Reason::Superseded => capped(reason) || self.spared.contains(env) && capped(Reason::Closed),
+            Reason::Closed | Reason::Expired | Reason::Person | Reason::Revoked | Reason::Trust => capped(reason),
             Reason::Replaced => self.is_replaced(world, env, id),
             Reason::Cold => self.may_go_cold(id),
             Reason::Drift => self.has_drifted(id),
             Reason::Unwanted => id.kind == Kind::Image || self.is_needless(world, env, id),
-            Reason::Vanished => self.robbed.contains(&(env.clone(), id.generation)),
+            // What is left of generations before the one that was robbed is of no use either.
+            Reason::Vanished => self.robbed.iter().any(|(one, generation)| one == env && *generation >= id.generation),
+            Reason::TakenOut => self.released.contains(env),
             Reason::Orphan => self.is_orphan(now, env, id),
         };
         if ok { Ok(()) } else { Err(format!("{id} is removed as {reason:?}, and that does not hold")) }
+    }
+
+    /// The last images of a project are kept for a while: at least three others are there when one goes.
+    fn judge_spare(&self, id: &ResourceId) -> Result<(), String> {
+        let Owner::Project(project, _) = &id.owner else { return Ok(()) };
+        let others = self.told.images_of(&id.owner).filter(|other| *other != id).count();
+        if others < 3 && !self.taken_out.contains_key(project) {
+            return Err(format!("{id} goes, and only {others} others of its project are kept"));
+        }
+        Ok(())
     }
 
     /// Replaced: a later generation of the environment has been ready, or has been begun and this one never served.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::command::Command;
-use planner::event::{Event, RequestId};
+use planner::event::{Event, Head, RequestId};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Time, Trust};
 use planner::policy::{Policy, StageMode};
 
@@ -20,6 +20,12 @@ pub struct RefSaid {
     pub foreign: bool,
     /// Its commits since it was opened, the newest last.
     pub list: Vec<Sha>,
+    /// Nobody watches it: a person asked for it, and it was found then.
+    pub requested: Option<Time>,
+    /// It was asked for, and is not listed any more.
+    pub lost: bool,
+    /// Nothing of it was known to live when it was lost: it may be closed by now.
+    pub idle: bool,
 }
 
 /// One commit's say.
@@ -77,28 +83,31 @@ impl Said {
                 let mut left = BTreeSet::new();
                 for ((owner, name), said) in &mut self.refs {
                     if owner == project && said.open && !heads.iter().any(|head| head.name == *name) {
+                        if let Some(found) = said.requested {
+                            // Listings that began before it was found do not know of it.
+                            said.lost = now.since(found) >= Duration::from_secs(300);
+                            continue;
+                        }
                         said.open = false;
                         left.extend(said.list.iter().copied());
                         said.list = said.list.last().copied().into_iter().collect();
                     }
                 }
                 for head in heads {
-                    let said = self.refs.entry((project.clone(), head.name.clone())).or_default();
-                    let reopened = !said.open;
-                    said.open = true;
-                    said.foreign = head.foreign;
-                    if reopened || said.list.last() != Some(&head.sha) {
-                        let commit = self.commits.entry((project.clone(), head.sha)).or_default();
-                        commit.removed = false;
-                        commit.automatic |= automatic && later && !head.foreign;
-                        said.list.retain(|sha| *sha != head.sha);
-                        said.list.push(head.sha);
-                    }
+                    self.listed(project, head, automatic && later);
                 }
                 for sha in left {
                     if self.places(project, &sha).next().is_none() {
                         self.commits.entry((project.clone(), sha)).or_default().forgotten = true;
                     }
+                }
+            }
+            Event::Found { project, head } if policy.projects.contains_key(project) => {
+                let key = (project.clone(), head.name.clone());
+                let watched = self.refs.get(&key).is_some_and(|said| said.open && said.requested.is_none());
+                self.listed(project, head, false);
+                if let Some(said) = self.refs.get_mut(&key).filter(|_| !watched) {
+                    said.requested = Some(now);
                 }
             }
             Event::Knock(env) => self.visit(env, now, now),
@@ -108,6 +117,29 @@ impl Said {
             }
             _ => {}
         }
+    }
+
+    /// A ref points to this now.
+    fn listed(&mut self, project: &ProjectName, head: &Head, automatic: bool) {
+        let said = self.refs.entry((project.clone(), head.name.clone())).or_default();
+        let reopened = !said.open;
+        (said.open, said.lost, said.idle, said.foreign) = (true, false, false, head.foreign);
+        if reopened {
+            said.requested = None;
+        }
+        if reopened || said.list.last() != Some(&head.sha) {
+            let commit = self.commits.entry((project.clone(), head.sha)).or_default();
+            commit.removed = false;
+            commit.automatic |= automatic && !head.foreign && said.requested.is_none();
+            said.list.retain(|sha| *sha != head.sha);
+            said.list.push(head.sha);
+        }
+    }
+
+    /// Only branches and tags that nobody watches have it, and they have moved on or are gone.
+    pub fn is_left_behind(&self, project: &ProjectName, sha: &Sha) -> bool {
+        let mut own = self.places(project, sha).filter(|(_, said, _)| !said.foreign).peekable();
+        own.peek().is_some() && own.all(|(_, said, back)| said.requested.is_some() && (said.lost || back > 0))
     }
 
     fn visit(&mut self, env: &EnvId, at: Time, now: Time) {
@@ -154,12 +186,13 @@ impl Said {
                 said.automatic = false;
             }
             Command::Sleep { .. } => said.slept = true,
-            Command::Wake { .. } | Command::Gc { .. } => {}
+            Command::Wake { .. } | Command::Announce { .. } | Command::Gc { .. } => {}
         }
         if said.asked {
             said.removed = false;
         }
-        if matches!(command, Command::Stage { .. } | Command::Wake { .. } | Command::Approve { .. }) {
+        let visits = asks || matches!(command, Command::Wake { .. });
+        if visits {
             said.slept = false;
             for trust in [Trust::Approved, Trust::Trusted] {
                 self.visit(&key.env(&commit.0, &commit.1, trust), now, now);

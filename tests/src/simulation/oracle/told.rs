@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use planner::event::{Began, Event};
-use planner::resource::{Action, Backend, Kind, Observed, Phase, ResourceId};
+use planner::resource::{Action, Backend, Kind, Observed, Owner, Phase, ResourceId};
 
 /// Listings and answers.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +59,13 @@ impl Told {
         let listed = self.listed.get(&id.backend).and_then(|(_, seen)| seen.get(id));
         let returned = self.returned.get(id).map(|(_, observed)| observed);
         listed.into_iter().chain(returned).any(|observed| is_complete(id, observed))
+    }
+
+    /// Images of one owner that were listed last, or made since.
+    pub fn images_of<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a ResourceId> {
+        let listed = self.listed.values().flat_map(|(_, seen)| seen.keys());
+        let made = self.returned.keys().filter(|id| !self.listed.values().any(|(_, seen)| seen.contains_key(*id)));
+        listed.chain(made).filter(move |id| id.kind == Kind::Image && id.owner == *owner)
     }
 
     /// Whether the last listing shows the thing, or a return since.

@@ -38,13 +38,19 @@ impl Sim {
 
     /// A forge's list, true as of now, arrives in the order in which it was asked for. Some are lost; some say nothing.
     pub(super) fn poll(&mut self, project: ProjectName, again: bool) {
+        if !self.settings.policy.projects.contains_key(&project) {
+            // Nobody asks a forge that is not configured; if its project comes back, asking begins anew.
+            self.polled.remove(&project);
+            return;
+        }
         let lost = !self.calm && self.world.rng.chance(100);
         if !lost {
             let away = !self.calm && self.world.rng.chance(60);
             let event = if away {
                 Event::NoRefs { project: project.clone(), why: "the forge is away".into() }
             } else {
-                Event::Refs { project: project.clone(), heads: self.forge.heads(&project) }
+                let requested = self.core.requested(self.world.now).remove(&project).unwrap_or_default();
+                Event::Refs { heads: self.forge.heads(&project, &requested), project: project.clone() }
             };
             let delay = self.world.span(1, if self.calm { 500 } else { 5_000 });
             let at = Time(self.world.now.0 + delay);

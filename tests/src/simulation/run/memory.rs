@@ -24,7 +24,7 @@ impl Sim {
             value: Some(value.clone()),
         };
         let rows: Vec<Row> = self.rows.iter().map(row).collect();
-        Core::restore(self.key.clone(), self.settings.policy.clone(), &rows).expect("our own rows parse")
+        Core::restore(self.key.clone(), self.known.clone(), &rows).expect("our own rows parse")
     }
 
     /// The judge learns from what was read which commits have a release command.

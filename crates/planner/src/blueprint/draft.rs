@@ -1,0 +1,117 @@
+//! The parts of a generation, and what each needs.
+
+use std::collections::BTreeMap;
+use std::slice::from_ref;
+use std::time::Duration;
+
+use super::BRIEF;
+use super::address::Address;
+use crate::event::Source;
+use crate::facts::Begun;
+use crate::fingerprint::fingerprint;
+use crate::identity::{EnvId, InstanceKey};
+use crate::manifest::Manifest;
+use crate::policy::Policy;
+use crate::resource::{Backend, Kind, Owner, Resource, ResourceId, Run};
+use crate::spec::{Container, ImageSource, Origin, Spec};
+
+/// What creating a container may take on top of its own start.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Everything that a generation's parts follow from.
+pub(super) struct Draft<'a> {
+    pub(super) key: &'a InstanceKey,
+    pub(super) policy: &'a Policy,
+    pub(super) of: &'a Origin,
+    pub(super) begun: &'a Begun,
+    pub(super) source: &'a Source,
+    pub(super) manifest: &'a Manifest,
+    pub(super) address: &'a Address,
+    pub(super) env: EnvId,
+}
+
+impl Draft<'_> {
+    /// Network and data, then companions, the release when companions are up, then everything else.
+    pub(super) fn parts(&self) -> Result<Vec<Resource>, String> {
+        let (main, images) = self.images()?;
+        let network = self.network();
+        let data = self.data();
+        let volumes = self.volumes();
+        let services: Vec<Resource> = self.services(&network.id);
+        let ids = |parts: &[Resource]| parts.iter().map(|part| part.id.clone()).collect::<Vec<_>>();
+        let mut needs = vec![network.id.clone()];
+        needs.extend(ids(&data));
+        let mut rest = ids(&services);
+        // The release runs in the image of the web process, before anything else of the application starts.
+        let release = self.release(&main, &[&needs[..], from_ref(&main), &rest].concat());
+        rest.extend(release.iter().map(|job| job.id.clone()));
+        let processes = self.processes(&main, &images, |image| [&needs[..], from_ref(image), &rest].concat());
+        let parts = [network].into_iter().chain(data).chain(volumes).chain(services).chain(release).chain(processes);
+        Ok(parts.chain(images.into_parts()).collect())
+    }
+
+    fn network(&self) -> Resource {
+        self.part(Backend::Engine, Kind::Network, "main", Spec::Network(self.of.clone()), Vec::new())
+    }
+
+    fn data(&self) -> Vec<Resource> {
+        let (of, baseline) = (self.of.clone(), self.begun.baseline.clone());
+        let mut data = Vec::new();
+        if self.manifest.database.is_some() {
+            let extensions = self.manifest.extensions.clone();
+            let spec = Spec::Database { of: of.clone(), baseline: baseline.clone(), extensions };
+            data.push(self.part(Backend::Postgres, Kind::Database, "main", spec, Vec::new()));
+        }
+        if self.manifest.objects.is_some() {
+            let spec = Spec::Bucket { of, baseline, public: self.manifest.public.clone() };
+            data.push(self.part(Backend::Objects, Kind::Bucket, "main", spec, Vec::new()));
+        }
+        data
+    }
+
+    /// Data of companions.
+    fn volumes(&self) -> Vec<Resource> {
+        let sized = self.manifest.services.iter().filter_map(|(name, service)| Some((name, service.data?)));
+        let volume = |(name, asked): (&String, u64)| {
+            let size = asked.min(self.policy.limits.disk);
+            self.part(Backend::Engine, Kind::Volume, name, Spec::Volume { of: self.of.clone(), size }, Vec::new())
+        };
+        sized.map(volume).collect()
+    }
+
+    pub(super) fn id(&self, backend: Backend, kind: Kind, name: &str) -> ResourceId {
+        let (owner, generation) = (Owner::Env(self.env.clone()), self.begun.generation);
+        ResourceId { backend, owner, generation, kind, name: name.to_owned() }
+    }
+
+    /// A part of this generation, with what was asked for as its fingerprint.
+    pub(super) fn part(
+        &self,
+        backend: Backend,
+        kind: Kind,
+        name: &str,
+        spec: Spec,
+        needs: Vec<ResourceId>,
+    ) -> Resource {
+        let id = self.id(backend, kind, name);
+        let (image, baseline) = match &spec {
+            Spec::Database { baseline, .. } | Spec::Bucket { baseline, .. } => (None, Some(baseline.as_str())),
+            Spec::Job(Container { image, .. }) | Spec::Container(Container { image, .. }) => match image {
+                ImageSource::Built(image) => (Some(image.name.as_str()), None),
+                ImageSource::Named(image) => (Some(image.as_str()), None),
+            },
+            _ => (None, None),
+        };
+        let fingerprint = fingerprint(&id, self.of, image, baseline);
+        let deadline = match &spec {
+            Spec::Job(container) | Spec::Container(container) => container.start_timeout + MARGIN,
+            _ => BRIEF,
+        };
+        Resource { id, spec, run: Run::Running, needs, deadline, fingerprint }
+    }
+}
+
+/// Values of names, owned.
+pub(super) fn owned<const N: usize>(values: [(&str, String); N]) -> BTreeMap<String, String> {
+    values.map(|(name, value)| (name.to_owned(), value)).into()
+}
