@@ -17,6 +17,7 @@ mod dns;
 mod docker;
 mod git;
 mod housekeeping;
+mod https;
 mod kit;
 mod manifest;
 mod mutants;

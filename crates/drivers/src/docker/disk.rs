@@ -88,13 +88,12 @@ fn reason(name: &str, companion: bool, wrote: u64, limit: u64) -> String {
     format!("{name} wrote {} to its own disk; the limit is {}; {remedy}", spoken(wrote), spoken(limit))
 }
 
-/// Bytes for people: `2.1 GB`, `2 GB`, `512 MB`.
+/// Bytes for people, rounded up: `2.1 GB`, `2 GB`, `512 MB`.
 fn spoken(bytes: u64) -> String {
-    let (whole, rest, unit) = match bytes {
-        0..0x4000_0000 => (bytes >> 20, bytes % (1 << 20) * 10 >> 20, "MB"),
-        _ => (bytes >> 30, (bytes % (1 << 30)) * 10 >> 30, "GB"),
-    };
-    if rest == 0 { format!("{whole} {unit}") } else { format!("{whole}.{rest} {unit}") }
+    let (size, unit) = if bytes < 1 << 30 { (1 << 20, "MB") } else { (1 << 30, "GB") };
+    let tenths = bytes.saturating_mul(10).div_ceil(size);
+    let rest = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
+    format!("{}{rest} {unit}", tenths / 10)
 }
 
 #[cfg(test)]
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_reason_names_both_sizes_and_the_remedy() {
-        let wrote = (2 << 30) + (1 << 27);
+        let wrote = (2 << 30) + 1;
         assert_eq!(
             reason("web", false, wrote, 2 << 30),
             "web wrote 2.1 GB to its own disk; the limit is 2 GB; write to the bucket or set tmp"
