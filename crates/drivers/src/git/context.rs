@@ -87,8 +87,10 @@ impl GitForge {
     /// The mirror of a submodule's repository.
     fn module(&self, repository: PathBuf) -> Arc<Mirror> {
         let mut modules = self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mirror = || Arc::new(Mirror::new(self.mirror.module_folder(&repository), repository.clone()));
-        modules.entry(repository.clone()).or_insert_with(mirror).clone()
+        let folder = self.mirror.module_folder(&repository);
+        let entry = modules.entry(repository);
+        let mirror = Mirror::new(folder, entry.key().clone());
+        entry.or_insert_with(|| Arc::new(mirror)).clone()
     }
 
     /// Repositories that the project's own bases have as submodules now: foreign code gets no other, since whoever

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 
 use data_encoding::BASE32_NOPAD;
-use planner::names;
 use planner::resource::Failure;
 use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, Connection, PgConnection};
