@@ -41,10 +41,10 @@ struct Story {
 
 impl Story {
     /// The application is there already; then its people hear of Sidestage, and commit a manifest.
-    async fn begin(name: &'static str, secure: bool) -> (Story, Sha) {
+    async fn begin(name: &'static str, front: &str) -> (Story, Sha) {
         let files = application(name);
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        let stage = if secure { Stage::secure(&files, PROJECT).await } else { Stage::open(&files, PROJECT).await };
+        let stage = Stage::with_front(&files, front, PROJECT).await;
         let story = Story { name, stage, browser: Browser::start(true).await, files: tempfile::tempdir().unwrap() };
         let manifest = manifest(name);
         let sha = story.push("refs/heads/main", "Stage every commit", &[(".sidestage.toml", &manifest)]).await;
