@@ -73,11 +73,12 @@ impl World {
         let services = bridge.address;
         let objects = config.objects_url(public);
         let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
-        let policy = config.policy();
+        let limits = config.policy().limits;
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
-            pids: i64::from(policy.limits.pids),
+            disk: limits.disk,
+            pids: i64::from(limits.pids),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);

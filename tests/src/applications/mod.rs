@@ -30,6 +30,9 @@ const ANSWERS: Duration = Duration::from_secs(60);
 /// What an operator says of such a project.
 const PROJECT: &str = "stage = \"automatic\"\nimages = [\"redis:7\"]\n";
 
+/// Nobody has taught this browser an authority of ours.
+const INSECURE: &str = "--ignore-certificate-errors";
+
 /// An application that is being staged, and somebody who looks at it.
 struct Story {
     name: &'static str,
@@ -45,7 +48,8 @@ impl Story {
         let files = application(name);
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         let stage = Stage::with_front(&files, front, PROJECT).await;
-        let story = Story { name, stage, browser: Browser::start(true).await, files: tempfile::tempdir().unwrap() };
+        let story =
+            Story { name, stage, browser: Browser::with(true, &[INSECURE]).await, files: tempfile::tempdir().unwrap() };
         let manifest = manifest(name);
         let sha = story.push("refs/heads/main", "Stage every commit", &[(".sidestage.toml", &manifest)]).await;
         (story, sha)

@@ -4,6 +4,7 @@
 mod bodies;
 mod builds;
 mod containers;
+mod disk;
 mod engine;
 mod jobs;
 mod networks;

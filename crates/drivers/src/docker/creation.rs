@@ -113,6 +113,9 @@ impl Docker {
         if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
             all.insert(labels::BASELINE.to_owned(), baseline);
         }
+        if container.companion {
+            all.insert(labels::COMPANION.to_owned(), "true".to_owned());
+        }
         if let Some(digest) = planner::secrets::digest(&container.secrets) {
             all.insert(labels::SECRETS.to_owned(), digest);
         }

@@ -7,6 +7,7 @@ mod body;
 mod build;
 mod container;
 mod creation;
+mod disk;
 mod dockerfile;
 mod events;
 mod health;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub stop_timeout: Duration,
     /// Processes per container.
     pub pids: i64,
+    /// Bytes that a container may write to its own disk.
+    pub disk: u64,
     /// Bytes of memory for each step of a build; the engine's client takes at most 2 GiB - 1.
     pub build_memory: u64,
     /// Opens the source of a build.
@@ -78,6 +81,7 @@ impl Settings {
             runc_for_forks: false,
             stop_timeout: Duration::from_secs(10),
             pids: 256,
+            disk: 2 << 30,
             build_memory: (2 << 30) - 1,
             contexts,
             secrets: Secrets::default(),
@@ -105,6 +109,10 @@ struct Inner {
     ended: Mutex<HashMap<String, listing::Ended>>,
     /// Containers that ended because we stopped them.
     rested: Mutex<HashSet<String>>,
+    /// Deaths by memory that the engine told of, by its id of the container: what a listing does not tell.
+    deaths: Mutex<HashMap<String, events::Deaths>>,
+    /// Containers that were stopped for what they wrote, and why.
+    full: Mutex<HashMap<ResourceId, String>>,
     /// What an earlier run left half built has been cleared away.
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
@@ -130,6 +138,8 @@ impl Docker {
                 builds: Arc::default(),
                 ended: Mutex::default(),
                 rested: Mutex::default(),
+                deaths: Mutex::default(),
+                full: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
             }),

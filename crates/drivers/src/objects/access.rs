@@ -94,7 +94,9 @@ impl Access {
         let object = cx.s3_path().as_object().filter(|_| reads);
         let found = object.and_then(|(bucket, key)| self.keyring.public(bucket, key));
         let generation = found.ok_or_else(|| {
-            denied("requests must be signed, by an access key with its secret or as a presigned URL: this is not public")
+            denied(
+                "requests must be signed, by an access key with its secret or as a presigned URL: this is not public",
+            )
         })?;
         // Whoever makes up a link must not decide what a browser takes the object for.
         if query_names(cx.uri()).any(|name| name.starts_with("response-")) {
