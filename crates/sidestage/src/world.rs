@@ -73,12 +73,12 @@ impl World {
         let services = bridge.address;
         let objects = config.objects_url(public);
         let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
-        let limits = config.policy().limits;
+        let policy = config.policy();
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
-            disk: limits.disk,
-            pids: i64::from(limits.pids),
+            pids: i64::from(policy.limits.pids),
+            disk: policy.limits.disk,
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);

@@ -32,12 +32,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// The reason for people. `deaths`: how often memory ended something in it.
-    pub(super) fn text(self, name: &str, memory: u64, deaths: u32) -> String {
+    /// The reason for people.
+    pub(super) fn text(self, name: &str, memory: u64) -> String {
         if self.oom {
             let (limit, more) = (size(memory), manifest_size(memory * 2));
-            let times = if deaths > 1 { format!(", {deaths} times") } else { String::new() };
-            return format!("{name} was killed at its limit of {limit}{times}; set memory = \"{more}\"");
+            return format!("{name} was killed at its limit of {limit}; set memory = \"{more}\"");
         }
         let signal = i32::try_from(self.code - 128).ok().and_then(|number| Signal::try_from(number).ok());
         match self.code {
@@ -135,7 +134,6 @@ impl Docker {
             baseline: ours.baseline,
             commit: ours.commit,
             secrets: ours.secrets,
-            oom: 0,
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }
