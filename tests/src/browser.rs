@@ -26,11 +26,6 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start(scripts: bool) -> Browser {
-        Browser::with(scripts, &[]).await
-    }
-
-    /// One that is started with these further arguments.
-    pub(crate) async fn with(scripts: bool, further: &[&str]) -> Browser {
         let mut driver = Command::new("chromedriver")
             .args(["--port=0"])
             .stdout(Stdio::piped())
@@ -41,21 +36,14 @@ impl Browser {
         let port = bounded(port(&mut driver)).await;
         let profile = tempfile::tempdir().unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
-        let usual = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--window-size=1200,900",
-            "--host-resolver-rules=MAP *.staging.test 127.0.0.1",
-            &folder,
-        ];
-        let arguments = [&usual[..], further].concat();
         let options = json!({
-            "args": arguments,
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900",
+                "--host-resolver-rules=MAP *.staging.test 127.0.0.1", folder],
             "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
         });
-        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+        // Nobody has taught this profile an authority of ours.
+        let capabilities = [("goog:chromeOptions", options), ("acceptInsecureCerts", json!(true))];
+        let capabilities = capabilities.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))

@@ -23,7 +23,7 @@ async fn ready(tag: &str) -> (Stage, Sha, String) {
          CMD [\"busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"
     );
     let files = [("Dockerfile", dockerfile.as_str()), ("env", CGI), ("index.html", PAGE)];
-    let stage = Stage::with_front(&files, "tls = \"self-signed\"", "stage = \"automatic\"\n").await;
+    let stage = Stage::secure(&files, "stage = \"automatic\"\n").await;
     let sha = stage.repository.push("refs/heads/main", "refs/heads/feature", "Something", &[]).await.unwrap();
     stage.look().await;
     let commit = stage.reaches(&sha, &[State::Ready, State::Failed]).await;
@@ -127,7 +127,7 @@ async fn a_browser_reaches_the_object_store_from_a_page_by_https() {
     let printed = fetch(https, &host, &client, request("GET", &host, "/cgi-bin/env", &[])).await.text();
     let bucket = value(&printed, "S3_BUCKET").to_owned();
 
-    let browser = Browser::with(true, &["--ignore-certificate-errors"]).await;
+    let browser = Browser::start(true).await;
     let key = format!("http://{bucket}.staging.test:{http}/key");
     let script = format!(
         "return fetch('{key}', {{method: 'PUT', body: 'x'}}).then(answer => answer.status, error => String(error))"

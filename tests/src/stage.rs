@@ -41,14 +41,9 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// A folder for an instance, a repository with these files on `main`, and a configuration with these further lines of
-/// the project's table (and tables behind it). Nothing runs yet.
-pub(crate) async fn workshop(files: Files<'_>, project: &str) -> (tempfile::TempDir, Repository, Config) {
-    furnished(files, "", project).await
-}
-
-/// The same with a line of the table `front`, and a listener for https where it says who ends TLS.
-async fn furnished(files: Files<'_>, front: &str, project: &str) -> (tempfile::TempDir, Repository, Config) {
+/// A folder for an instance, a repository with these files on `main`, and a configuration with these lines of its front and
+/// these further ones of the project's table (and tables behind it). Nothing runs yet.
+pub(crate) async fn workshop(files: Files<'_>, front: &str, project: &str) -> (tempfile::TempDir, Repository, Config) {
     let folder = tempfile::Builder::new().prefix("sidestage-test-").tempdir_in("/var/tmp").unwrap();
     // PostgreSQL runs as another user, below this folder.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -60,12 +55,16 @@ async fn furnished(files: Files<'_>, front: &str, project: &str) -> (tempfile::T
 impl Stage {
     /// Starts with these files on `main` and these further lines of the project's table (and tables behind it).
     pub(crate) async fn open(files: Files<'_>, project: &str) -> Stage {
-        Stage::with_front(files, "", project).await
+        Stage::with(files, "", project).await
     }
 
-    /// The same with a line of the table `front`: `tls = "self-signed"`.
-    pub(crate) async fn with_front(files: Files<'_>, front: &str, project: &str) -> Stage {
-        let (folder, repository, config) = furnished(files, front, project).await;
+    /// The same behind TLS, with a certificate of its own making.
+    pub(crate) async fn secure(files: Files<'_>, project: &str) -> Stage {
+        Stage::with(files, "tls = \"self-signed\"", project).await
+    }
+
+    async fn with(files: Files<'_>, front: &str, project: &str) -> Stage {
+        let (folder, repository, config) = workshop(files, front, project).await;
         let visitor = Visitor { edge: config.listen.http, dns: config.dns().unwrap() };
         let instance = Instance::start(config.clone()).await.unwrap_or_else(|error| panic!("{error:#}"));
         let stage = Stage { instance: Some(instance), config, repository, visitor, _folder: folder };
@@ -157,9 +156,9 @@ impl Drop for Stage {
     }
 }
 
-fn config(folder: &std::path::Path, repository: &Repository, front: &str, project: &str) -> Config {
-    let (http, console, dns) = (free_port(), free_port(), free_port());
-    let https = if front.is_empty() { String::new() } else { format!("https = \"127.0.0.1:{}\"", free_port()) };
+pub(crate) fn config(folder: &std::path::Path, repository: &Repository, front: &str, project: &str) -> Config {
+    let (http, https, console, dns) = (free_port(), free_port(), free_port(), free_port());
+    let https = if front.is_empty() { String::new() } else { format!("https = \"127.0.0.1:{https}\"") };
     let text = format!(
         r#"
 domain = "staging.test"
@@ -167,9 +166,9 @@ state_dir = "{state}"
 addresses = ["127.0.0.1"]
 [listen]
 http = "127.0.0.1:{http}"
+{https}
 console = "127.0.0.1:{console}"
 dns = "127.0.0.1:{dns}"
-{https}
 [front]
 dns = "authoritative"
 {front}

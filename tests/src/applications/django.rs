@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_django_application_is_staged_by_its_manifest_alone() {
-    let (story, first) = Story::begin("django", "").await;
+    let (story, first) = Story::begin("django", false).await;
     let commit = story.opens(&first).await;
     order(&story, "Ada", "two pumpkins please").await;
     let colour = "return getComputedStyle(document.querySelector('.message')).color";

@@ -30,9 +30,6 @@ const ANSWERS: Duration = Duration::from_secs(60);
 /// What an operator says of such a project.
 const PROJECT: &str = "stage = \"automatic\"\nimages = [\"redis:7\"]\n";
 
-/// Nobody has taught this browser an authority of ours.
-const INSECURE: &str = "--ignore-certificate-errors";
-
 /// An application that is being staged, and somebody who looks at it.
 struct Story {
     name: &'static str,
@@ -44,12 +41,11 @@ struct Story {
 
 impl Story {
     /// The application is there already; then its people hear of Sidestage, and commit a manifest.
-    async fn begin(name: &'static str, front: &str) -> (Story, Sha) {
+    async fn begin(name: &'static str, secure: bool) -> (Story, Sha) {
         let files = application(name);
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        let stage = Stage::with_front(&files, front, PROJECT).await;
-        let story =
-            Story { name, stage, browser: Browser::with(true, &[INSECURE]).await, files: tempfile::tempdir().unwrap() };
+        let stage = if secure { Stage::secure(&files, PROJECT).await } else { Stage::open(&files, PROJECT).await };
+        let story = Story { name, stage, browser: Browser::start(true).await, files: tempfile::tempdir().unwrap() };
         let manifest = manifest(name);
         let sha = story.push("refs/heads/main", "Stage every commit", &[(".sidestage.toml", &manifest)]).await;
         (story, sha)

@@ -19,7 +19,7 @@ exports.down = (pgm) => {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_application_is_staged_by_its_manifest_alone() {
-    let (story, first) = Story::begin("node", "").await;
+    let (story, first) = Story::begin("node", false).await;
     let commit = story.opens(&first).await;
     assert_eq!(
         story.browser.see("link[rel=canonical]").await.attr("href").await.unwrap().unwrap(),

@@ -30,7 +30,7 @@ end
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rails_application_is_staged_by_its_manifest_alone() {
-    let (story, first) = Story::begin("rails", "tls = \"self-signed\"").await;
+    let (story, first) = Story::begin("rails", true).await;
     let commit = story.opens(&first).await;
     assert!(commit.url.starts_with("https://"), "{}", commit.url);
     assert!(story.text().await.contains("Carrots"), "what its seeds say");

@@ -245,8 +245,7 @@ impl Docker {
         };
         let ended = self.how_it_ended(&found.seen).await;
         let said = self.last_words(&found.id).await;
-        let deaths = self.deaths_of(&found.id);
-        let text = format!("{}{said}", ended.text(&id.name, container.memory, deaths));
+        let text = format!("{}{said}", ended.text(&id.name, container.memory));
         // Killed from outside is no fault of its own; whether any other is believed the first time, the planner decides.
         if ended.lost { Failure::transient(text) } else { Failure::permanent(text) }
     }
