@@ -18,14 +18,14 @@ use crate::console::http::{Console, bounded};
 use crate::stage::Stage;
 
 /// A browser with a profile of its own, and the driver that steers it.
-struct Browser {
-    client: Client,
+pub(crate) struct Browser {
+    pub(crate) client: Client,
     driver: Child,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    async fn start(scripts: bool) -> Browser {
+    pub(crate) async fn start(scripts: bool) -> Browser {
         let mut driver = Command::new("chromedriver")
             .args(["--port=0"])
             .stdout(Stdio::piped())
@@ -41,7 +41,9 @@ impl Browser {
                 "--host-resolver-rules=MAP *.staging.test 127.0.0.1", folder],
             "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
         });
-        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+        // Nobody has taught this profile an authority of ours.
+        let capabilities = [("goog:chromeOptions", options), ("acceptInsecureCerts", json!(true))];
+        let capabilities = capabilities.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
@@ -51,7 +53,7 @@ impl Browser {
     }
 
     /// Closes the window; the rest ends when this is dropped.
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.client.clone().close().await.unwrap();
     }
 
@@ -67,16 +69,16 @@ impl Browser {
     }
 
     /// Waits for an element.
-    async fn see(&self, css: &str) -> fantoccini::elements::Element {
+    pub(crate) async fn see(&self, css: &str) -> fantoccini::elements::Element {
         let waiting = self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::Css(css));
         waiting.await.unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
-    async fn click(&self, css: &str) {
+    pub(crate) async fn click(&self, css: &str) {
         self.see(css).await.click().await.unwrap();
     }
 
-    async fn run(&self, script: &str) -> serde_json::Value {
+    pub(crate) async fn run(&self, script: &str) -> serde_json::Value {
         self.client.execute(script, vec![]).await.unwrap()
     }
 }

@@ -192,10 +192,23 @@ async fn names_become_full_shas_here() {
     ];
     let before = local.fake.done().len();
     for (words, line) in bad {
-        let ran = local.run(&format!("stage {words}")).await;
+        let ran = local.run(&format!("wake {words}")).await;
         assert_eq!((ran.code, ran.err), (2, format!("error: {line}\n")), "{words}");
     }
     assert_eq!(local.fake.done().len(), before, "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_listed_is_looked_for_in_the_repository() {
+    let local = Local::start(Fake::new(usual()));
+    local.fake.ends_as(State::Ready, None);
+    let staged = local.run("stage shop v5.2.1 --wait").await;
+    assert_eq!(staged.code, 0, "{staged:?}");
+    let asked: Vec<_> = local.fake.done().into_iter().map(|(_, command)| command).collect();
+    assert_eq!(asked, [Ask::Stage { project: "shop".parse().unwrap(), sha: sha(1) }]);
+    let unknown = local.run("stage shop v5.2").await;
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains("no branch or tag v5.2; nearest: v5.2.1"), "{unknown:?}");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("GET", format!("/confirm?do=remove&project=shop&sha={one}"), 200),
         ("POST", "/logout".into(), 403),
         ("POST", "/do".into(), 403),
+        ("POST", "/stage".into(), 403),
         ("GET", "/nothing".into(), 404),
         ("GET", format!("/projects/shop/{}", sha(99)), 404),
         ("GET", "/projects/shop/abc".into(), 404),
@@ -45,6 +46,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("GET", "/api/v1/commands".into(), 405),
         ("POST", "/api/v1/view".into(), 405),
         ("POST", "/api/v1/commands".into(), 400),
+        ("POST", "/api/v1/projects/shop/refs".into(), 400),
         ("POST", "/api/v1/look/shop".into(), 200),
         ("POST", "/api/v1/look/other".into(), 404),
         ("POST", "/api/v1/login-link".into(), 404),
@@ -53,7 +55,13 @@ fn routes() -> Vec<(&'static str, String, u16)> {
 
 /// A body that each kind of route understands, with no token of a session.
 fn body(path: &str) -> ((&'static str, &'static str), &'static str) {
-    if path.starts_with("/api/") { (JSON, "{}") } else { (FORM, "do=stage&project=shop&sha=01&token=") }
+    if path.starts_with("/api/") {
+        (JSON, "{}")
+    } else if path == "/stage" {
+        (FORM, "project=shop&ref=v5.2.1&token=")
+    } else {
+        (FORM, "do=stage&project=shop&sha=01&token=")
+    }
 }
 
 #[tokio::test]
@@ -86,6 +94,27 @@ async fn every_route_answers_who_is_signed_in() {
         }
     }
     assert_eq!(console.fake.done(), [], "reading and refused writes ask the loop for nothing");
+}
+
+#[tokio::test]
+async fn any_branch_or_tag_is_staged_by_name() {
+    let console = Console::start(Fake::new(usual())).await;
+    let ann = console.sign_in().await;
+    let own = ("origin", console.url.as_str());
+    let page = ann.get("/").await;
+    assert!(page.body.contains("action=\"/stage\""), "the page has a field for it");
+    let token = ann.form_token().await;
+    let form = |name: &str| format!("project=shop&ref={name}&token={token}");
+
+    let staged = ann.send("POST", "/stage", &[FORM, own], &form("v5.2.1")).await;
+    let there = format!("/projects/shop/{}", sha(1));
+    assert_eq!((staged.status.as_u16(), staged.header("location")), (303, Some(there.as_str())));
+    let commands: Vec<_> = console.fake.done().into_iter().map(|(_, command)| command).collect();
+    assert_eq!(commands, [Command::Stage { project: "shop".parse().unwrap(), sha: sha(1) }]);
+
+    let unknown = ann.send("POST", "/stage", &[FORM, own], &form("v5.2")).await;
+    assert_eq!((unknown.status.as_u16(), unknown.header("location")), (303, Some("/#project-shop")));
+    assert!(ann.get("/").await.body.contains("no branch or tag v5.2; nearest: v5.2.1"));
 }
 
 #[tokio::test]

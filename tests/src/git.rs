@@ -4,13 +4,18 @@
 mod context;
 mod dockerignore;
 mod forge;
+mod lfs;
+mod modules;
+mod names;
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use drivers::git::GitForge;
-use planner::identity::Sha;
+use drivers::git::{Context, GitForge};
+use planner::identity::{Sha, Trust};
+use planner::spec::Origin;
 
 /// A bare repository in a folder of its own, with the place of its mirror beside it.
 struct Repo {
@@ -27,9 +32,16 @@ const FOLDER: &str = "040000";
 impl Repo {
     fn new() -> Repo {
         let repo = Repo { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(repo.path()).unwrap();
-        repo.git(&["init", "--quiet", "--bare", "--initial-branch=main"], b"");
+        repo.beside("shop.git");
         repo
+    }
+
+    /// A bare repository in the same folder.
+    fn beside(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        git(&path, &["init", "--quiet", "--bare", "--initial-branch=main"], b"");
+        path
     }
 
     fn path(&self) -> PathBuf {
@@ -125,4 +137,49 @@ fn tree(repository: &Path, files: &[(&str, &str, &[u8])]) -> String {
     let _ = std::fs::remove_file(repository.join("test-index"));
     git(repository, &["update-index", "-z", "--index-info"], &lines);
     git(repository, &["write-tree"], b"")
+}
+
+/// A commit in any repository.
+fn commit(repository: &Path, files: &[(&str, &str, &[u8])]) -> String {
+    let tree = tree(repository, files);
+    git(repository, &["commit-tree", &tree, "-m", "x"], b"")
+}
+
+fn origin(sha: &Sha, trust: Trust) -> Origin {
+    Origin { project: "shop".parse().unwrap(), sha: *sha, trust }
+}
+
+const DOCKERFILE: (&str, &str, &[u8]) = (FILE, "Dockerfile", b"FROM scratch\n");
+
+/// One entry of a tar: type, executable, content or target.
+type Entry = (tar::EntryType, bool, Vec<u8>);
+
+async fn bytes(context: Context) -> std::io::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || {
+        let (mut tar, mut bytes) = (context.tar, Vec::new());
+        tar.read_to_end(&mut bytes).map(|_| bytes)
+    })
+    .await
+    .unwrap()
+}
+
+/// Entries by path, each once.
+fn entries(tar: &[u8]) -> BTreeMap<String, Entry> {
+    let mut found = BTreeMap::new();
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() {
+            continue;
+        }
+        let path = entry.path().unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+        let executable = kind.is_file() && entry.header().mode().unwrap() & 0o100 > 0;
+        let mut content = Vec::new();
+        match entry.link_name_bytes() {
+            Some(target) => content.extend_from_slice(&target),
+            None => drop(entry.read_to_end(&mut content).unwrap()),
+        }
+        assert!(found.insert(path.clone(), (kind, executable, content)).is_none(), "{path} is there twice");
+    }
+    found
 }

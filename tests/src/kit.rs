@@ -1,5 +1,4 @@
 //! What several tests need. Small: whatever only one of them needs lives there.
-#![allow(clippy::unwrap_used, dead_code)]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

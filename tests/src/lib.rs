@@ -4,6 +4,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
+mod applications;
 mod arrows;
 mod bad_input;
 mod browser;
@@ -26,5 +27,6 @@ mod proxy;
 mod recovery;
 mod simulation;
 mod stage;
+mod start;
 mod store;
 mod story;

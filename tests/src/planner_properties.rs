@@ -235,7 +235,7 @@ impl Bench {
         }
         self.sim.introduce(&project, own);
         let refs = &mut self.sim.forge.repositories.get_mut(&project).unwrap().refs;
-        let new = || Branch { open: true, foreign: false, pushed: Vec::new() };
+        let new = || Branch { open: true, foreign: false, watched: true, pushed: Vec::new() };
         refs.entry(Ref::Pull(number)).or_insert_with(new).pushed.push(own);
         self.sim.hint(&project);
         own

@@ -8,4 +8,5 @@ mod pages;
 mod pool;
 mod stage;
 mod streams;
+mod tls;
 mod wake;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use console::Ask;
@@ -19,27 +20,54 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A running Sidestage with one project, `shop`.
 pub(crate) struct Stage {
     instance: Option<Instance>,
+    config: Config,
     pub(crate) repository: Repository,
     pub(crate) visitor: Visitor,
     _folder: tempfile::TempDir,
 }
 
-/// A port that was free a moment ago.
+/// A port that nothing listens on, given out once in this process. It lies below those that the kernel draws for
+/// connections, so none of these takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let at = start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = 20_000 + u16::try_from(at).unwrap();
+        let address = ("127.0.0.1", port);
+        if std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A folder for an instance, a repository with these files on `main`, and a configuration with these lines of its front and
+/// these further ones of the project's table (and tables behind it). Nothing runs yet.
+pub(crate) async fn workshop(files: Files<'_>, front: &str, project: &str) -> (tempfile::TempDir, Repository, Config) {
+    let folder = tempfile::Builder::new().prefix("sidestage-test-").tempdir_in("/var/tmp").unwrap();
+    // PostgreSQL runs as another user, below this folder.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let repository = Repository::create(folder.path(), files).await.unwrap();
+    let config = config(folder.path(), &repository, front, project);
+    (folder, repository, config)
 }
 
 impl Stage {
     /// Starts with these files on `main` and these further lines of the project's table (and tables behind it).
     pub(crate) async fn open(files: Files<'_>, project: &str) -> Stage {
-        let folder = tempfile::Builder::new().prefix("sidestage-test-").tempdir_in("/var/tmp").unwrap();
-        // PostgreSQL runs as another user, below this folder.
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let repository = Repository::create(folder.path(), files).await.unwrap();
-        let config = config(folder.path(), &repository, project);
+        Stage::with(files, "", project).await
+    }
+
+    /// The same behind TLS, with a certificate of its own making.
+    pub(crate) async fn secure(files: Files<'_>, project: &str) -> Stage {
+        Stage::with(files, "tls = \"self-signed\"", project).await
+    }
+
+    async fn with(files: Files<'_>, front: &str, project: &str) -> Stage {
+        let (folder, repository, config) = workshop(files, front, project).await;
         let visitor = Visitor { edge: config.listen.http, dns: config.dns().unwrap() };
-        let instance = Instance::start(config).await.unwrap_or_else(|error| panic!("{error:#}"));
-        let stage = Stage { instance: Some(instance), repository, visitor, _folder: folder };
+        let instance = Instance::start(config.clone()).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let stage = Stage { instance: Some(instance), config, repository, visitor, _folder: folder };
         stage.look().await;
         stage
     }
@@ -114,18 +142,23 @@ impl Stage {
 /// A test that failed leaves nothing either.
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            let removed =
-                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(instance.destroy()));
-            if let Err(error) = removed {
-                eprintln!("{error:#}");
+        let removed = async {
+            match self.instance.take() {
+                Some(instance) => instance.destroy().await,
+                None => Instance::remove_leftovers(&self.config).await,
             }
+        };
+        if self.config.state_dir.exists()
+            && let Err(error) = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed))
+        {
+            eprintln!("{error:#}");
         }
     }
 }
 
-pub(crate) fn config(folder: &std::path::Path, repository: &Repository, project: &str) -> Config {
-    let (http, console, dns) = (free_port(), free_port(), free_port());
+pub(crate) fn config(folder: &std::path::Path, repository: &Repository, front: &str, project: &str) -> Config {
+    let (http, https, console, dns) = (free_port(), free_port(), free_port(), free_port());
+    let https = if front.is_empty() { String::new() } else { format!("https = \"127.0.0.1:{https}\"") };
     let text = format!(
         r#"
 domain = "staging.test"
@@ -133,10 +166,12 @@ state_dir = "{state}"
 addresses = ["127.0.0.1"]
 [listen]
 http = "127.0.0.1:{http}"
+{https}
 console = "127.0.0.1:{console}"
 dns = "127.0.0.1:{dns}"
 [front]
 dns = "authoritative"
+{front}
 [engine]
 runc_for_forks = true
 [database]

@@ -163,6 +163,7 @@ async fn answer(ask: Ask, show: &watch::Sender<Arc<View>>) {
             let _ = reply.send(Ok(format!("{} {project} {sha}", command.verb())));
             show.send_replace(Arc::new(view));
         }
+        Ask::StageRef { name, reply, .. } => drop(reply.send(Err(format!("no branch or tag {name}; nearest: main")))),
         Ask::Logs { reply, .. } => {
             let (send, receive) = mpsc::channel(8);
             let _ = reply.send(Ok(receive));

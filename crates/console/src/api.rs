@@ -15,6 +15,8 @@ use http::{StatusCode, header};
 use planner::command::Command;
 use planner::identity::{EnvId, ProjectName, Sha};
 use planner::view::{CommitView, ProjectView, View};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 
@@ -68,6 +70,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/view", get(view))
         .route("/projects/{name}", get(project))
+        .route("/projects/{name}/refs", post(stage_ref))
         .route("/environments/{project}/{sha}", get(environment))
         .route("/commands", post(command))
         .route("/logs/{env}/{name}", get(logs))
@@ -120,17 +123,43 @@ pub(crate) fn find_commit<'v>(project: &'v ProjectView, sha: &Sha) -> Option<&'v
 }
 
 async fn command(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Answer {
-    let body = body.map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
-    let command: Command = serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("not a command: {error}")))?;
-    let said = run(&app, command).await?;
+    let said = run(&app, parse("a command", body)?).await?;
     Ok(Json(json!({ "ok": said })))
+}
+
+/// The body of a request, which is to be `what`.
+fn parse<T: DeserializeOwned>(what: &str, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let body = body.map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
+    let wrong = |error| Problem::new(StatusCode::BAD_REQUEST, format!("not {what}: {error}"));
+    serde_json::from_slice(&body).map_err(wrong)
 }
 
 /// Asks the loop to do something, in the name of whoever came through this door.
 pub(crate) async fn run(app: &App, command: Command) -> Result<String, Problem> {
     let actor = app.actor();
     app.ask(|reply| Ask::Command(actor, command, reply)).await?.map_err(Problem::refused)
+}
+
+/// The body of a request to stage a branch or tag.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// As a person calls it.
+    #[serde(rename = "ref")]
+    name: String,
+}
+
+async fn stage_ref(State(app): Shared, Path(project): Path<String>, body: Result<Bytes, BytesRejection>) -> Answer {
+    let wanted: Wanted = parse("a branch or tag", body)?;
+    let (sha, said) = stage_by_name(&app, &project, wanted.name).await?;
+    Ok(Json(json!({ "ok": said, "sha": sha })))
+}
+
+/// Stages whatever a branch or tag points to now.
+pub(crate) async fn stage_by_name(app: &App, project: &str, name: String) -> Result<(Sha, String), Problem> {
+    let project = find_project(&app.view(), project)?.name.to_string();
+    let actor = app.actor();
+    app.ask(|reply| Ask::StageRef { actor, project, name, reply }).await?.map_err(Problem::refused)
 }
 
 async fn plan(State(app): Shared) -> Answer {

@@ -17,7 +17,7 @@ pub mod text;
 use std::sync::Arc;
 
 use planner::command::{Actor, Command};
-use planner::identity::{EnvId, Time};
+use planner::identity::{EnvId, Sha, Time};
 use planner::view::View;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +53,18 @@ pub enum Ask {
     },
     /// What a pass would do now, one line a step, in order, with what waits and why.
     Plan(oneshot::Sender<Vec<String>>),
+    /// Find a branch or tag of a project by name, whether it is watched or not, and stage the commit that it points to now;
+    /// answered with that commit and the line of the decision.
+    StageRef {
+        /// Who asks.
+        actor: Actor,
+        /// The project's name.
+        project: String,
+        /// As a person calls it: `v5.2.1`, `branch/main`.
+        name: String,
+        /// The way back.
+        reply: oneshot::Sender<Result<(Sha, String), String>>,
+    },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
 }

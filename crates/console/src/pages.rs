@@ -43,6 +43,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/projects/{name}/{sha}", get(show))
         .route("/confirm", get(confirm))
         .route("/do", post(act))
+        .route("/stage", post(stage))
         .route("/logout", post(sign_in::logout));
     inside
         .route("/login", get(sign_in::ask).post(sign_in::login))
@@ -151,6 +152,30 @@ async fn act(State(app): Shared, headers: HeaderMap, Form(wish): Form<Wish>) -> 
     let said = match api::run(&app, act.command(project, sha)).await {
         Ok(line) => Said { good: true, line },
         Err(problem) => Said { good: false, line: problem.line },
+    };
+    app.sessions.say(session.key, said);
+    see_other(&back)
+}
+
+/// A branch or tag by name, as the form of a project sends it.
+#[derive(Deserialize)]
+struct Named {
+    project: String,
+    #[serde(rename = "ref")]
+    name: String,
+    #[serde(default)]
+    token: String,
+}
+
+async fn stage(State(app): Shared, headers: HeaderMap, Form(named): Form<Named>) -> Response {
+    let Some(session) = guard::signed_in(&app, &headers) else { return sign_in::needed(&headers, "/") };
+    if !app.site.is_own_origin(&headers) || named.token != session.form {
+        return problem(&app, &session, &not_ours());
+    }
+    let Ok(project) = named.project.parse::<ProjectName>() else { return problem(&app, &session, &unclear()) };
+    let (back, said) = match api::stage_by_name(&app, project.as_str(), named.name.trim().to_owned()).await {
+        Ok((sha, line)) => (format!("/projects/{project}/{sha}"), Said { good: true, line }),
+        Err(problem) => (format!("/#project-{project}"), Said { good: false, line: problem.line }),
     };
     app.sessions.say(session.key, said);
     see_other(&back)

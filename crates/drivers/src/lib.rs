@@ -9,11 +9,11 @@ pub mod objects;
 pub mod postgres;
 mod secrets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use planner::event::{Head, Source};
-use planner::identity::Sha;
+use planner::identity::{Ref, Sha};
 use planner::resource::{Failure, Observed, Owner, Resource, ResourceId, Run};
 
 pub use log::Log;
@@ -49,8 +49,13 @@ pub trait Driver: Send + Sync {
 /// Where commits come from.
 #[async_trait]
 pub trait Forge: Send + Sync {
-    /// Every open ref, in full. An error says nothing about any ref.
-    async fn heads(&self) -> Result<Vec<Head>, Failure>;
+    /// Every open ref that is watched, in full, and those of `also` that exist: branches and tags that people asked for,
+    /// be they merged or not. An error says nothing about any ref.
+    async fn heads(&self, also: &BTreeSet<Ref>) -> Result<Vec<Head>, Failure>;
+    /// The branch or tag of the project's own that a person means: `main`, `v5.2.1`, `branch/main`, `tag/v5.2.1`, or the
+    /// full sha that one points to now. What a ref reaches is not enough: only its tip is vouched for.
+    /// Permanent: there is none, with the nearest names, or a branch and a tag have the name.
+    async fn find(&self, name: &str) -> Result<Head, Failure>;
     /// Fetches exactly this commit into the project's mirror and reads what it is made of.
     async fn read(&self, sha: &Sha) -> Result<Source, Failure>;
 }

@@ -6,10 +6,13 @@
 
 mod error;
 mod installed;
+mod process;
 mod registry;
 mod server;
 mod settings;
+mod template;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +26,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::{Driver, Listing, Log, Scope};
+
+use error::{code, failure};
 
 pub use error::ServerError;
 pub use server::{Server, destroy_at};
@@ -58,6 +63,8 @@ pub struct Postgres {
     server: PgConnectOptions,
     pool: PgPool,
     clones: Semaphore,
+    /// Extensions that the operator offers.
+    offered: BTreeSet<String>,
     /// Whether registry and empty baseline are known to be there.
     prepared: Mutex<bool>,
 }
@@ -79,7 +86,8 @@ impl Postgres {
             })
             .connect_lazy_with(options.clone().database(&registry::database(&key)));
         let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
-        Postgres { key, allowance, server: options, pool, clones, prepared }
+        let offered = server.settings().extensions.clone();
+        Postgres { key, allowance, server: options, pool, clones, offered, prepared }
     }
 
     /// Removes every database of this instance, its baselines and its registry: nothing of it is left on the server.
@@ -133,34 +141,9 @@ impl Postgres {
         let mut registry = self.server.clone().database(&own).connect().await?;
         run(&mut registry, registry::TABLES).await?;
         self.seal_default(&mut registry).await?;
+        self.prune(&mut registry).await?;
         registry.close().await?;
         connection.close().await
-    }
-
-    /// The empty baseline. Its row is written last, so one without a row is half made.
-    async fn seal_default(&self, registry: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let database = registry::template(&self.key, "default", 1);
-        let sealed: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM baselines WHERE version = $1)")
-            .bind(DEFAULT)
-            .fetch_one(&mut *registry)
-            .await?;
-        if sealed && exists(registry, &database).await? {
-            return Ok(());
-        }
-        drop_database(registry, &database).await?;
-        run(registry, format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'")).await?;
-        run(registry, format!("REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC")).await?;
-        let mut inside = self.server.clone().database(&database).connect().await?;
-        run(&mut inside, "ALTER SCHEMA public OWNER TO pg_database_owner").await?;
-        inside.close().await?;
-        // Nobody may be connected to what is copied.
-        run(registry, format!("ALTER DATABASE \"{database}\" IS_TEMPLATE true ALLOW_CONNECTIONS false")).await?;
-        sqlx::query("INSERT INTO baselines (version, database) VALUES ($1, $2) ON CONFLICT (version) DO NOTHING")
-            .bind(DEFAULT)
-            .bind(&database)
-            .execute(registry)
-            .await?;
-        Ok(())
     }
 
     /// The name of a database that this driver would make, with what it derives from; none for other resources.
@@ -173,14 +156,8 @@ impl Postgres {
         }
     }
 
-    /// Makes role and database. Each step finds what an earlier attempt has left.
-    async fn make(
-        &self,
-        registry: &mut PgConnection,
-        place: &Place<'_>,
-        template: &str,
-        there: bool,
-    ) -> Result<(), sqlx::Error> {
+    /// Makes the role, or gives the one that is there what it should have.
+    async fn make_role(&self, registry: &mut PgConnection, place: &Place<'_>) -> Result<(), sqlx::Error> {
         let name = &place.name;
         let password = names::database_password(&self.key, place.env, place.generation);
         let Allowance { connections, temporary } = self.allowance;
@@ -199,7 +176,18 @@ impl Postgres {
                  ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';"
             ),
         )
-        .await?;
+        .await
+    }
+
+    /// Makes the database of a role that is there. Each step finds what an earlier attempt has left.
+    async fn make(
+        &self,
+        registry: &mut PgConnection,
+        place: &Place<'_>,
+        template: &str,
+        there: bool,
+    ) -> Result<(), sqlx::Error> {
+        let name = &place.name;
         if !there {
             // Closed while it is made: until the next statement everybody might connect. The server copies small
             // databases fastest through its log.
@@ -223,6 +211,14 @@ impl Postgres {
         )
         .await
     }
+}
+
+/// What is asked for.
+struct Wanted<'a> {
+    resource: &'a Resource,
+    of: &'a Origin,
+    baseline: &'a str,
+    extensions: &'a BTreeSet<String>,
 }
 
 /// One database to be made.
@@ -251,17 +247,12 @@ impl Driver for Postgres {
         else {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
         };
-        if !extensions.is_empty() {
-            return Err(Failure::permanent(
-                "not yet: extensions of databases are planned, and this version makes none",
-            ));
-        }
         let place = Place { env, generation, name };
         // Before a connection is taken: whoever waits here must not keep listings from theirs.
         let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
         let mut registry = self.registry().await?;
         registry::lock(&mut registry, &place.name).await.map_err(failure)?;
-        let wanted = (resource, of, baseline.as_str());
+        let wanted = Wanted { resource, of, baseline, extensions };
         self.ensure_held(&mut registry, &place, wanted, log).await
     }
 
@@ -276,7 +267,8 @@ impl Driver for Postgres {
         if registry::find(&mut registry, &name).await.map_err(failure)?.is_none() {
             return Ok(());
         }
-        remove_held(&mut registry, &name).await.map_err(failure)
+        remove_held(&mut registry, &name).await.map_err(failure)?;
+        self.prune(&mut registry).await.map_err(failure)
     }
 }
 
@@ -286,7 +278,7 @@ impl Postgres {
         &self,
         registry: &mut PgConnection,
         place: &Place<'_>,
-        (resource, of, baseline): (&Resource, &Origin, &str),
+        wanted: Wanted<'_>,
         log: &Log,
     ) -> Result<Observed, Failure> {
         let found = registry::find(registry, &place.name).await.map_err(failure)?;
@@ -302,14 +294,11 @@ impl Postgres {
                 place.name
             )));
         }
-        let template: Option<String> = sqlx::query_scalar("SELECT database FROM baselines WHERE version = $1")
-            .bind(baseline)
-            .fetch_optional(&mut *registry)
-            .await
-            .map_err(failure)?;
-        let Some(template) = template else {
+        let Wanted { resource, of, baseline, extensions } = wanted;
+        self.admit(extensions)?;
+        if registry::sealed(registry, baseline).await.map_err(failure)?.is_none() {
             return Err(Failure::permanent(format!("there is no baseline {baseline} in PostgreSQL")));
-        };
+        }
         let same = |e: &registry::Entry| {
             e.observed.outputs.baseline.as_deref() == Some(baseline) && e.observed.fingerprint == resource.fingerprint
         };
@@ -320,9 +309,26 @@ impl Postgres {
             there = false;
         }
         log.line(&format!("database {} from baseline {baseline}", place.name));
-        registry::begin(registry, place.env, place.generation, of, &resource.fingerprint, baseline)
-            .await
-            .map_err(failure)?;
+        let begun = registry::Begun {
+            env: place.env,
+            generation: place.generation,
+            of,
+            fingerprint: &resource.fingerprint,
+            baseline,
+            template: &template::version(baseline, extensions),
+        };
+        // Row and role together. Waiting for the disk is left to what comes next: the server's log keeps its order, so
+        // there is never a database without its row.
+        let begin = async {
+            let mut transaction = registry.begin().await?;
+            run(&mut transaction, "SET LOCAL synchronous_commit = off").await?;
+            registry::begin(&mut transaction, &begun).await?;
+            self.make_role(&mut transaction, place).await?;
+            transaction.commit().await
+        };
+        begin.await.map_err(failure)?;
+        // After the row, which is what keeps the template.
+        let template = self.template(registry, baseline, extensions, log).await?;
         self.make(registry, place, &template, there).await.map_err(failure)?;
         let made = registry::find(registry, &place.name).await.map_err(failure)?;
         made.map(|entry| entry.observed)
@@ -372,26 +378,5 @@ fn database_id(env: &EnvId, generation: u32) -> ResourceId {
         generation,
         kind: Kind::Database,
         name: "main".to_owned(),
-    }
-}
-
-fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
-}
-
-/// One line for people. A server that is away comes back; a statement that it does not understand stays wrong.
-#[allow(clippy::needless_pass_by_value)] // for map_err
-fn failure(error: sqlx::Error) -> Failure {
-    let text = match &error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) => {
-            format!("PostgreSQL does not answer: {error}")
-        }
-        sqlx::Error::Database(said) => format!("PostgreSQL: {}", said.message()),
-        _ => format!("PostgreSQL: {error}"),
-    };
-    let text = text.replace('\n', " ");
-    match code(&error) {
-        Some(code) if code.starts_with("42") => Failure::permanent(text),
-        _ => Failure::transient(text),
     }
 }

@@ -14,8 +14,9 @@ use crate::forward::{self, Exchange, Failed};
 use crate::headers::{self, Canonical};
 use crate::pages::{self, Form, Trouble};
 use crate::pool::Lease;
-use crate::proxy::{Proxy, Side};
+use crate::proxy::{ACME, Proxy, Side};
 use crate::request::Asked;
+use crate::tls::Tls;
 use crate::tunnel;
 use crate::visits::Visit;
 
@@ -72,7 +73,7 @@ impl Proxy {
             return Some(pages::closed(route, form));
         }
         // Whoever could answer here could have a certificate made out to the host.
-        if path.starts_with("/.well-known/acme-challenge/") {
+        if path.starts_with(ACME) {
             return Some(pages::unknown(form));
         }
         if path == "/.sidestage" || path.starts_with("/.sidestage/") {
@@ -147,12 +148,21 @@ impl Proxy {
         }
         headers::to_visitor(&mut response);
         headers::mark(response.headers_mut(), route);
+        if self.has_objects_in_clear(route) {
+            headers::upgrade_objects(response.headers_mut());
+        }
         // Nobody waits for the end of an event stream, so it ends when the proxy does.
         let (silence, stop) = match is_event_stream(&response) {
             true => (self.patience.stream, Some(self.shutdown.clone())),
             false => (self.patience.body, None),
         };
         response.map(|body| Reply::new(Answer::new(body, lease, visit, silence, stop)))
+    }
+
+    /// Whether the application was told an endpoint of the object store in clear, while its own pages are https: its SDK
+    /// trusts no certificate of ours, and none of a proxy's is there inside.
+    fn has_objects_in_clear(&self, route: &EnvRoute) -> bool {
+        route.url.starts_with("https:") && !self.tls.as_ref().is_some_and(Tls::is_public)
     }
 
     /// The application agreed to a WebSocket: its 101 goes to the visitor, and both connections become one.

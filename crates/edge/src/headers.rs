@@ -63,6 +63,13 @@ impl Canonical {
         let authority = url.authority().map_or(host, http::uri::Authority::as_str).to_owned();
         Canonical { authority, scheme, port }
     }
+
+    /// The address of another host at the same scheme and port.
+    pub(crate) fn url_of(&self, host: &str) -> String {
+        let own = if self.scheme == "https" { 443 } else { 80 };
+        let port = if self.port == own { String::new() } else { format!(":{}", self.port) };
+        format!("{}://{host}{port}", self.scheme)
+    }
 }
 
 /// Strips what belongs to the connection. `Expect` too: we have answered it by reading the body.
@@ -128,6 +135,15 @@ pub(crate) fn to_visitor<B>(response: &mut http::Response<B>) {
 pub(crate) fn mark(headers: &mut HeaderMap, route: &EnvRoute) {
     set(headers, HeaderName::from_static("x-staging-commit"), &route.sha.to_string());
     no_index(headers);
+}
+
+/// Has browsers fetch by https what a page names in clear. A page that came by https may not use the endpoint of the
+/// object store as the application knows it; both edges take the same request by https, and its signature covers no scheme.
+pub(crate) fn upgrade_objects(headers: &mut HeaderMap) {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if kind.to_ascii_lowercase().starts_with(b"text/html") {
+        headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("upgrade-insecure-requests"));
+    }
 }
 
 /// Staged pages are nobody's search result.

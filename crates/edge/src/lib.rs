@@ -11,6 +11,7 @@
 //! | `doorbell` | waking: one knock for many waiting requests |
 //! | `pages` | the pages of ours, in HTML and JSON |
 //! | `places` | how many connections there may be |
+//! | `tls` | certificates of both edges: our own, or from files
 //! | `visits` | who was here when, and what is still open |
 //! | `dns` | the authority for the zone |
 
@@ -29,6 +30,7 @@ mod places;
 mod pool;
 pub mod proxy;
 mod request;
+pub mod tls;
 mod tunnel;
 mod visits;
 

@@ -132,15 +132,36 @@ pub(crate) fn trouble(route: &EnvRoute, trouble: Trouble, form: Form) -> Respons
 
 /// Where an alias leads. The canonical address comes first, so whatever the path is, it stays on that host.
 pub(crate) fn redirect(target: &EnvRoute, asked: &Uri) -> Response<Reply> {
+    let mut response = to(&target.url, asked);
+    *response.status_mut() = StatusCode::FOUND;
+    marked(response, target)
+}
+
+/// The same by https. Not to be remembered: whether there is TLS is the operator's to change.
+pub(crate) fn moved(base: &str, asked: &Uri) -> Response<Reply> {
+    let mut response = to(base, asked);
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    headers::no_index(response.headers_mut());
+    response
+}
+
+/// Something else than looking came in clear.
+pub(crate) fn only_https(base: &str, form: Form) -> Response<Reply> {
+    let mut sheet = Sheet::new(StatusCode::FORBIDDEN, "Served by https only");
+    sheet.explanation = Some("Only GET and HEAD are sent on from here; send this to the address below.".to_owned());
+    sheet.url = Some(base.to_owned());
+    closing(sheet.render(form))
+}
+
+fn to(base: &str, asked: &Uri) -> Response<Reply> {
     let path = asked.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::FOUND;
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_bytes(format!("{}{path}", target.url.trim_end_matches('/')).as_bytes()) {
+    if let Ok(location) = HeaderValue::from_bytes(format!("{}{path}", base.trim_end_matches('/')).as_bytes()) {
         headers.insert(LOCATION, location);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    marked(response, target)
+    response
 }
 
 /// What is gone is gone, what is on its way may be asked for again, what was never there is not found.

@@ -1,6 +1,7 @@
 //! The listener, and what becomes of a request: which host, which door.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +23,13 @@ use tokio_util::task::TaskTracker;
 use crate::body::Reply;
 use crate::doorbell::Doorbell;
 use crate::doors::Doors;
+use crate::headers::Canonical;
 use crate::pages;
 use crate::patience::Patience;
 use crate::places::Places;
 use crate::pool::Pool;
 use crate::request::{Asked, normalise};
+use crate::tls::Tls;
 
 /// A request's head: fields, and bytes.
 const HEADERS: usize = 100;
@@ -34,6 +37,19 @@ const HEAD_BYTES: usize = 64 * 1024;
 
 /// How often connections to upstreams that have idled too long are closed.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// The first byte of whoever begins TLS: a record that is a handshake. No method of HTTP begins so.
+const HANDSHAKE: u8 = 22;
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Secure,
+    Clear,
+}
+
+/// Where authorities look for proof that a host is somebody's.
+pub(crate) const ACME: &str = "/.well-known/acme-challenge/";
 
 /// Who is on the other side of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +61,12 @@ pub enum Side {
 }
 
 /// Serves the tables on a bound listener until `shutdown`, then lets open requests end.
-pub async fn serve(listener: TcpListener, doors: Doors, side: Side, shutdown: CancellationToken) {
-    serve_with(listener, doors, side, Patience::default(), shutdown).await;
+///
+/// With `tls` the listener takes both, told apart by the first byte: what comes in clear is sent on to https, except for
+/// the object store, whose clients may have been told of an endpoint in clear. The port does not matter: a browser that
+/// upgrades such an endpoint to https keeps its port.
+pub async fn serve(listener: TcpListener, doors: Doors, side: Side, tls: Option<Tls>, shutdown: CancellationToken) {
+    serve_with(listener, doors, side, tls, Patience::default(), shutdown).await;
 }
 
 /// The same with other limits of time.
@@ -54,6 +74,7 @@ pub async fn serve_with(
     listener: TcpListener,
     doors: Doors,
     side: Side,
+    tls: Option<Tls>,
     patience: Patience,
     shutdown: CancellationToken,
 ) {
@@ -64,6 +85,7 @@ pub async fn serve_with(
         shutdown,
         doors,
         side,
+        tls,
         patience,
     });
     proxy.keep_pool();
@@ -84,6 +106,8 @@ pub async fn serve_with(
 pub(crate) struct Proxy {
     pub(crate) doors: Doors,
     pub(crate) side: Side,
+    /// Visitors come by https. None: in clear, or by a proxy in front that ends TLS.
+    pub(crate) tls: Option<Tls>,
     pub(crate) patience: Patience,
     pub(crate) pool: Arc<Pool>,
     pub(crate) doorbell: Doorbell,
@@ -103,7 +127,7 @@ impl Proxy {
             match accepted {
                 Ok((stream, peer)) => {
                     let Some(place) = places.take(peer.ip()) else { continue };
-                    let connection = Arc::clone(self).connection(prepare(stream), peer);
+                    let connection = Arc::clone(self).welcome(prepare(stream), peer);
                     let cut = cut.clone();
                     self.tasks.spawn(async move {
                         cut.run_until_cancelled(connection).await;
@@ -119,8 +143,33 @@ impl Proxy {
         }
     }
 
+    /// Whoever is there says first whether it speaks TLS.
+    async fn welcome(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Some(tls) = &self.tls else { return self.connection(stream, peer, Line::Clear).await };
+        let mut first = [0];
+        let acceptor = tls.acceptor();
+        let shaken = async {
+            match stream.peek(&mut first).await {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) if first[0] == HANDSHAKE => Ok(Ok(acceptor.accept(stream).await?)),
+                Ok(_) => Ok(Err(stream)),
+                Err(error) => Err(error),
+            }
+        };
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.patience.head, shaken) => shaken,
+            () = self.shutdown.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(Ok(secure))) => self.connection(secure, peer, Line::Secure).await,
+            Ok(Ok(Err(clear))) => self.connection(clear, peer, Line::Clear).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS came about"),
+            Err(_) => tracing::debug!(%peer, "a connection on which nothing was said"),
+        }
+    }
+
     /// One connection of a visitor, over TCP or whatever comes to wrap it.
-    async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
+    async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr, line: Line)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -129,7 +178,7 @@ impl Proxy {
         let visitor = peer.ip().to_canonical();
         let service = service_fn(|request| {
             let proxy = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(proxy.answer(request, visitor).await) }
+            async move { Ok::<_, Infallible>(proxy.answer(request, visitor, line).await) }
         });
         let connection = Builder::new()
             .timer(TokioTimer::new())
@@ -151,7 +200,7 @@ impl Proxy {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, visitor: IpAddr) -> Response<Reply> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, visitor: IpAddr, line: Line) -> Response<Reply> {
         let form = pages::Form::wanted(request.headers());
         let asked = match normalise(&request) {
             Ok(asked) => asked,
@@ -164,6 +213,9 @@ impl Proxy {
             return pages::unknown(form);
         };
         match route {
+            Route::Env(_) | Route::Alias { .. } if line == Line::Clear && self.tls.is_some() => {
+                self.to_https(&tables, route, &request, &asked, form)
+            }
             Route::Env(_) => self.environment(&asked.host, request, &asked, visitor).await,
             Route::Alias { to, proxy } => match tables.routes.get(to) {
                 Some(Route::Env(target)) if self.redirects(*proxy, target, &request, &asked) => {
@@ -188,6 +240,35 @@ impl Proxy {
             Route::Objects { bucket: Some(bucket) } => *bucket == names::bucket(env),
             Route::Objects { bucket: None } => is_in_bucket(request.uri().path(), env),
         }
+    }
+
+    /// What comes in clear where visitors come by https: looking goes on there, anything else would already have told its secrets.
+    fn to_https(
+        &self,
+        tables: &Tables,
+        route: &Route,
+        request: &Request<Incoming>,
+        asked: &Asked,
+        form: pages::Form,
+    ) -> Response<Reply> {
+        let (target, canonical) = match route {
+            Route::Env(target) => (target, true),
+            Route::Alias { to, proxy } => match tables.routes.get(to) {
+                Some(Route::Env(target)) => (target, self.redirects(*proxy, target, request, asked)),
+                _ => return pages::unknown(form),
+            },
+            Route::Objects { .. } => return pages::unknown(form),
+        };
+        // Whoever could answer here could have a certificate made out to the host.
+        if request.uri().path().starts_with(ACME) {
+            return pages::unknown(form);
+        }
+        let base =
+            if canonical { target.url.clone() } else { Canonical::of(&target.url, &asked.host).url_of(&asked.host) };
+        if asked.upgrade || !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return pages::only_https(&base, form);
+        }
+        pages::moved(&base, request.uri())
     }
 
     /// Looking goes on at the canonical host; whatever else would be lost on the way is served under the alias.

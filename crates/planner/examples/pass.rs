@@ -152,6 +152,7 @@ fn made(resource: &Resource) -> Observed {
         baseline: Some("default@1".into()),
         commit: Some((project.clone(), sha, trust)),
         secrets: None,
+        oom: 0,
     };
     let stands_on = resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image));
     Observed {

@@ -95,11 +95,6 @@ impl Core {
         requested
     }
 
-    /// As [`Event::Policy`], between two steps: what follows from it is decided, and written down, by the next one.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.configure(policy);
-    }
-
     /// To be called when a listing begins; the value goes into [`Event::Listed`].
     pub fn begin_listing(&mut self, now: Time) -> Began {
         self.ledger.begin_listing(now)
@@ -180,9 +175,9 @@ impl Core {
         match event {
             Event::Refs { project, heads: listed } => {
                 heads(&mut self.facts, &self.policy, &project, listed, now);
-                self.ledger.hear_forge(project, None);
+                self.ledger.hear_forge(&project, None);
             }
-            Event::NoRefs { project, why } => self.ledger.hear_forge(project, Some(why)),
+            Event::NoRefs { project, why } => self.ledger.hear_forge(&project, Some(why)),
             Event::Found { project, head } => found(&mut self.facts, &project, head, now),
             Event::Policy(policy) => self.configure(*policy),
             Event::Read { project, sha, source } => {
@@ -246,8 +241,8 @@ fn unread(standing: &Standing<'_>) -> BTreeSet<(ProjectName, Sha)> {
 
 impl Ledger {
     /// What a forge said, or why it said nothing. One that is not configured any more counts no more.
-    fn hear_forge(&mut self, project: ProjectName, silent: Option<String>) {
-        let Some(heard) = self.forges.get_mut(&project).filter(|heard| **heard != silent) else { return };
+    fn hear_forge(&mut self, project: &ProjectName, silent: Option<String>) {
+        let Some(heard) = self.forges.get_mut(project).filter(|heard| **heard != silent) else { return };
         *heard = silent;
         self.version += 1;
     }

@@ -10,9 +10,10 @@ use drivers::docker::Docker;
 use drivers::git::GitForge;
 use edge::Visits;
 use futures_util::StreamExt;
+use planner::command::{Actor, Command};
 use planner::core::Core;
-use planner::event::{CallId, Event, RequestId, Step};
-use planner::identity::{EnvId, ProjectName, Time};
+use planner::event::{CallId, Event, Head, RequestId, Step};
+use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::resource::Backend;
 use planner::tables::Tables;
 use planner::view::View;
@@ -42,7 +43,12 @@ pub enum Input {
     Looked(ProjectName, Event, Vec<Answer>),
     /// Something changed at a backend: list it again.
     Dirty(Backend),
+    /// A branch or tag that a person named was found, and is to be staged.
+    Found(ProjectName, Head, Actor, StagedRef),
 }
+
+/// The way back to somebody who named a branch or tag.
+pub type StagedRef = oneshot::Sender<Result<(Sha, String), String>>;
 
 /// The way back to somebody who asked for a look.
 pub type Answer = oneshot::Sender<Result<(), String>>;
@@ -77,7 +83,7 @@ pub struct Controller {
     pending: Vec<Event>,
     answers: BTreeMap<RequestId, oneshot::Sender<Result<String, String>>>,
     requests: u64,
-    reading: BTreeSet<(ProjectName, planner::identity::Sha)>,
+    reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
 }
 
@@ -188,17 +194,49 @@ impl Controller {
                 self.looks.extend(answers.into_iter().map(|answer| (project.clone(), answer)));
             }
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
+            Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
+    }
+
+    /// A branch or tag was found: the core hears of it and of the wish in one step.
+    fn found(&mut self, project: ProjectName, head: Head, actor: Actor, reply: StagedRef) {
+        let sha = head.sha;
+        let (answer, answered) = oneshot::channel::<Result<String, String>>();
+        tokio::spawn(async move {
+            if let Ok(said) = answered.await {
+                let _ = reply.send(said.map(|line| (sha, line)));
+            }
+        });
+        self.pending.push(Event::Found { project: project.clone(), head });
+        self.command(actor, Command::Stage { project, sha }, answer);
+    }
+
+    fn command(&mut self, actor: Actor, command: Command, answer: oneshot::Sender<Result<String, String>>) {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.answers.insert(request, answer);
+        self.pending.push(Event::Asked { request, actor, command });
+    }
+
+    /// Looks for a branch or tag by name, beside the loop.
+    fn find(&self, project: &str, name: String, actor: Actor, reply: StagedRef) {
+        let Some((project, forge)) = self.forges.iter().find(|(of, _)| of.as_str() == project) else {
+            let _ = reply.send(Err(format!("no project {project:?} in the configuration")));
+            return;
+        };
+        let (project, forge, input) = (project.clone(), forge.clone(), self.input.clone());
+        tokio::spawn(async move {
+            match drivers::Forge::find(&*forge, &name).await {
+                Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
+                Err(failure) => drop(reply.send(Err(failure.to_string()))),
+            }
+        });
     }
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Command(actor, command, answer) => {
-                self.requests += 1;
-                let request = RequestId(self.requests);
-                self.answers.insert(request, answer);
-                self.pending.push(Event::Asked { request, actor, command });
-            }
+            Ask::Command(actor, command, answer) => self.command(actor, command, answer),
+            Ask::StageRef { actor, project, name, reply } => self.find(&project, name, actor, reply),
             Ask::Logs { env, name, follow, reply } => {
                 let found = self.core.log(&env, &name);
                 self.logs.open(found, &env, &name, follow, reply);
@@ -262,7 +300,7 @@ impl Controller {
         self.calls.start(call, action, seen, &self.input);
     }
 
-    fn read(&mut self, project: ProjectName, sha: planner::identity::Sha) {
+    fn read(&mut self, project: ProjectName, sha: Sha) {
         let Some(forge) = self.forges.get(&project).cloned() else {
             warn!(%project, "no forge for a project that has commits");
             return;

@@ -1,26 +1,19 @@
 //! A running Sidestage: everything wired together, from listeners to the loop.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use console::Links;
-use drivers::Driver;
-use drivers::docker::{self, Docker};
-use drivers::git::GitForge;
-use drivers::objects::{ObjectStore, Objects};
-use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
-use edge::{Visits, proxy::Side};
+use edge::Visits;
+use edge::proxy::Side;
+use edge::tls::Tls;
 use planner::core::Core;
-use planner::identity::{InstanceKey, ProjectName};
-use planner::injected::Endpoints;
-use planner::resource::{Backend, Failure};
+use planner::identity::InstanceKey;
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,13 +27,9 @@ use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::state_dir::{self, StateDir};
 use crate::store::Store;
-use crate::{bind, notify, teardown};
-
-/// One driver for each backend.
-pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
-
-/// One forge for each project.
-type Forges = BTreeMap<ProjectName, Arc<GitForge>>;
+pub use crate::world::Drivers;
+use crate::world::{Made, World};
+use crate::{bind, certificate, notify};
 
 /// A running Sidestage. Dropping it leaves tasks running until the runtime ends; stop it.
 pub struct Instance {
@@ -50,38 +39,55 @@ pub struct Instance {
     world: World,
     doors: console::Doors,
     links: Links,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// The outside world as one instance sees it.
-struct World {
-    docker: Docker,
-    server: Arc<Server>,
-    store: Arc<ObjectStore>,
-    drivers: Drivers,
-    forges: Forges,
-    services: Ipv4Addr,
-}
-
-/// Bound listeners, before anything is started: a taken port stops the start while nothing has happened.
+/// Bound listeners and the certificate, before anything is started: a taken port stops the start while nothing has happened.
 struct Sockets {
-    http: TcpListener,
+    tls: Option<Tls>,
+    visitors: Vec<TcpListener>,
     console: TcpListener,
     dns: Vec<UdpSocket>,
     dns_tcp: Vec<TcpListener>,
 }
 
 impl Instance {
-    /// Starts everything: listeners, service address, database server, object store, loop, edge, console.
+    /// Starts everything: listeners, service address, database server, object store, loop, edge, console. A start that
+    /// fails takes back what it made, and leaves what it found.
     ///
     /// # Errors
     /// The first thing that does not start: what, where, what to do.
     pub async fn start(config: Config) -> anyhow::Result<Instance> {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
-        let sockets = Sockets::bind(&config).await?;
-        let world = World::open(&config, &dir, &key).await?;
+        let sockets = Sockets::bind(&config, &dir).await?;
+        let mut made = Made::default();
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let started = match World::open(&config, &dir, &key, sockets.is_public(), &mut made).await {
+            Ok(world) => Instance::run(config, dir, key, world, sockets, &shutdown, &tasks).await,
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            shutdown.cancel();
+            tasks.close();
+            tasks.wait().await;
+            made.take_back().await;
+        }
+        started
+    }
+
+    /// The loop and what serves, over a world that is open.
+    async fn run(
+        config: Config,
+        dir: Arc<StateDir>,
+        key: InstanceKey,
+        world: World,
+        sockets: Sockets,
+        shutdown: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<Instance> {
         let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
         let rows = store.load().await.context("cannot read the store")?;
         let core =
@@ -93,14 +99,15 @@ impl Instance {
         let (view, shown) = watch::channel(Arc::new(View::default()));
         let visits = Arc::new(Visits::new(now));
         let ends = Ends { ask: asked, knock: knocked, visits: visits.clone(), tables, view };
-        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let objects = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let edge = edge::Doors { tables: published, knock, visits, objects: objects.local_addr()? };
         let doors = console::Doors { view: shown, ask, now };
-        let instance = Instance { links: Links::new(now), config, dir, key, world, doors, shutdown, tasks };
+        let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
+        let (links, tls) = (Links::new(now), sockets.tls);
+        let instance = Instance { links, config, dir, key, world, doors, tls, shutdown, tasks };
         instance.serve_objects(objects);
-        instance.serve_edge(sockets.http, sockets.dns, sockets.dns_tcp, &edge).await?;
+        instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
         instance.run_loop(core, store, ends);
         Ok(instance)
@@ -111,20 +118,28 @@ impl Instance {
         self.tasks.spawn(async move { store.serve(listener, shutdown).await });
     }
 
-    /// Outer and inner edge, on the same port, and the DNS for visitors and for foreign code.
+    /// Outer and inner edge, on the same ports, and the DNS for visitors and for foreign code.
     async fn serve_edge(
         &self,
-        http: TcpListener,
+        visitors: Vec<TcpListener>,
         mut dns: Vec<UdpSocket>,
         mut dns_tcp: Vec<TcpListener>,
         doors: &edge::Doors,
     ) -> anyhow::Result<()> {
         let services = IpAddr::from(self.world.services);
-        let inner = bind::tcp(SocketAddr::new(services, self.config.inner_port()), "inner edge").await?;
+        let mut edges: Vec<_> = visitors.into_iter().map(|listener| (listener, Side::Outer)).collect();
+        for port in self.config.inner_ports() {
+            edges.push((bind::tcp(SocketAddr::new(services, port), "inner edge").await?, Side::Inner));
+        }
         dns.push(bind::udp(SocketAddr::new(services, 53), "DNS of environments").await?);
         dns_tcp.push(bind::tcp(SocketAddr::new(services, 53), "DNS of environments").await?);
-        self.tasks.spawn(edge::proxy::serve(http, doors.clone(), Side::Outer, self.shutdown.clone()));
-        self.tasks.spawn(edge::proxy::serve(inner, doors.clone(), Side::Inner, self.shutdown.clone()));
+        for (listener, side) in edges {
+            let (doors, tls, stop) = (doors.clone(), self.tls.clone(), self.shutdown.clone());
+            self.tasks.spawn(edge::proxy::serve(listener, doors, side, tls, stop));
+        }
+        if let Some(tls) = self.tls.clone() {
+            self.tasks.spawn(tls.keep(self.shutdown.clone()));
+        }
         let answers = edge::dns::serve(dns, dns_tcp, doors.tables.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             if let Err(failure) = answers.await {
@@ -195,6 +210,19 @@ impl Instance {
         state_dir::control_socket(&self.config.state_dir)
     }
 
+    /// What people have to trust to open environments without a warning: the certificate of our own authority, if it signs.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref()?.published()
+    }
+
+    /// Has certificate and key read again from their files.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -241,89 +269,41 @@ impl Instance {
         }
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
-        World::open(config, &dir, &key).await?.destroy(&key).await?;
+        let mut made = Made::default();
+        match World::open(config, &dir, &key, false, &mut made).await {
+            Ok(world) => world.destroy(&key).await?,
+            Err(error) => {
+                made.take_back().await;
+                return Err(error);
+            }
+        }
         remove_folders(&config.state_dir)
     }
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> anyhow::Result<Sockets> {
+    async fn bind(config: &Config, dir: &StateDir) -> anyhow::Result<Sockets> {
         let mut sockets = Sockets {
-            http: bind::tcp(config.listen.http, "[listen] http").await?,
+            tls: certificate::open(config, dir)?,
+            visitors: vec![bind::tcp(config.listen.http, "[listen] http").await?],
             console: bind::tcp(config.listen.console, "[listen] console").await?,
             dns: Vec::new(),
             dns_tcp: Vec::new(),
         };
+        if let Some(address) = config.https() {
+            sockets.visitors.push(bind::tcp(address, "[listen] https").await?);
+        }
         if let Some(address) = config.dns() {
             sockets.dns.push(bind::udp(address, "[listen] dns").await?);
             sockets.dns_tcp.push(bind::tcp(address, "[listen] dns").await?);
         }
         Ok(sockets)
     }
-}
 
-impl World {
-    async fn open(config: &Config, dir: &StateDir, key: &InstanceKey) -> anyhow::Result<World> {
-        let services = docker::service_bridge(key, config.network.services).await.context("the service address")?;
-        let forges = forges(config, dir)?;
-        let port = config.inner_port();
-        let authority = if port == 80 { config.domain.clone() } else { format!("{}:{port}", config.domain) };
-        // Inside, the endpoint is plain http even where a proxy in front speaks https: the inner edge has no certificate.
-        let endpoints =
-            Endpoints { domain: config.domain.clone(), objects: format!("http://{authority}"), database_port: 5432 };
-        let limits = config.policy().limits;
-        let settings = docker::Settings {
-            pool: config.network.pool,
-            runc_for_forks: config.engine.runc_for_forks,
-            pids: i64::from(limits.pids),
-            ..docker::Settings::new(endpoints, services, contexts(&forges))
-        };
-        let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
-        let home = state_dir::services(&config.state_dir).join("postgres");
-        let managed = ServerSettings {
-            bin_dir: config.database.bin_dir.clone(),
-            durable: config.database.durable,
-            ..ServerSettings::new(home, IpAddr::from(services))
-        };
-        let server = Arc::new(Server::start(managed).await.context("the database server")?);
-        let allowance = Allowance { connections: limits.connections, ..Allowance::default() };
-        let postgres = Postgres::new(&server, key.clone(), allowance);
-        let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
-        let store = Arc::new(store);
-        let drivers: Drivers = BTreeMap::from([
-            (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),
-            (Backend::Postgres, Arc::new(postgres)),
-            (Backend::Objects, Arc::new(Objects::new(store.clone()))),
-        ]);
-        Ok(World { docker, server, store, drivers, forges, services })
+    /// Whether clients trust the certificate as they come.
+    fn is_public(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::is_public)
     }
-
-    async fn destroy(self, key: &InstanceKey) -> anyhow::Result<()> {
-        teardown::remove_everything(&self.drivers).await?;
-        self.server.destroy().await.context("the database server")?;
-        docker::remove_service_bridge(key).await.context("the service address")
-    }
-}
-
-fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
-    let mut forges = Forges::new();
-    for project in &config.project {
-        let mirror = dir.mirrors().join(format!("{}.git", project.name));
-        let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
-            .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
-        forges.insert(project.name.clone(), Arc::new(forge));
-    }
-    Ok(forges)
-}
-
-/// The engine's driver reads a build's source through the forge of its project.
-fn contexts(forges: &Forges) -> docker::Contexts {
-    let (forges, runtime) = (forges.clone(), Handle::current());
-    Arc::new(move |build| {
-        let of = &build.of;
-        let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
-        runtime.block_on(forge.context(&of.sha, &build.context, &build.dockerfile))
-    })
 }
 
 fn remove_folders(root: &Path) -> anyhow::Result<()> {

@@ -5,12 +5,13 @@
 //! | `config`, `state_dir`, `store`, `clock` | what the operator decided, and what this instance remembers |
 //! | `controller` | the loop that steps the core and does what it says |
 //! | `calls`, `listings`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
-//! | `instance`, `bind`, `teardown` | wiring, listeners, and taking everything away again |
+//! | `instance`, `world`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `notify` | the socket for hooks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
 
 mod bind;
 mod calls;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -24,3 +25,4 @@ pub mod state_dir;
 pub mod store;
 mod teardown;
 mod watch;
+mod world;

@@ -86,6 +86,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Config { what: ConfigCommand::Check } => {
             let config = Config::read(&arguments.config)?;
+            sidestage::certificate::check(&config)?;
             println!("{} is valid: {} projects", arguments.config.display(), config.project.len());
         }
         Command::Notify { project, wait } => {
@@ -115,7 +116,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = on_signal()?;
     let instance = Instance::start(config).await?;
     eprintln!("Sign in to the console: {}", instance.login_link());
-    shutdown.cancelled().await;
+    if let Some(certificate) = instance.authority() {
+        eprintln!("Certificates are signed by an authority of this machine's own. Trust it: {}", certificate.display());
+    }
+    let mut hangup = signal(SignalKind::hangup()).context("signals")?;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = hangup.recv() => instance.reload(),
+        }
+    }
     instance.stop().await;
     Ok(())
 }

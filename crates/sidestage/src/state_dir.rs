@@ -83,6 +83,12 @@ impl StateDir {
         self.root.join("objects")
     }
 
+    /// Certificate and key of the local authority.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.root.join("authority.pem")
+    }
+
     /// Logs of builds and jobs.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
@@ -103,12 +109,18 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
 }
 
-/// Beside the state directory, which nobody else may enter: PostgreSQL's folder and the socket for hooks.
+/// Beside the state directory, which nobody else may enter: PostgreSQL's folder, the local authority's certificate and the socket for hooks.
 #[must_use]
 pub fn services(state_dir: &Path) -> PathBuf {
     let mut name = state_dir.file_name().unwrap_or_default().to_owned();
     name.push(".services");
     state_dir.with_file_name(name)
+}
+
+/// The local authority's certificate, for whoever wants to trust it.
+#[must_use]
+pub fn authority_certificate(state_dir: &Path) -> PathBuf {
+    services(state_dir).join("ca.pem")
 }
 
 /// Where hooks of repositories tell of pushes; open to all.

@@ -19,21 +19,17 @@ const ROUNDS: u32 = 60;
 ///
 /// # Errors
 /// When something cannot be listed or is still there in the end: its name and why.
-pub async fn remove_everything(drivers: &BTreeMap<Backend, Arc<dyn Driver>>) -> anyhow::Result<usize> {
-    let mut removed = 0;
+pub async fn remove_everything(drivers: &BTreeMap<Backend, Arc<dyn Driver>>) -> anyhow::Result<()> {
     let mut last = String::new();
-    for round in 0..ROUNDS {
+    for _ in 0..ROUNDS {
         let mut left: Vec<(Arc<dyn Driver>, ResourceId)> = Vec::new();
         for driver in drivers.values() {
             left.extend(driver.inventory(&Scope::All).await?.into_keys().map(|id| (driver.clone(), id)));
         }
         if left.is_empty() {
-            return Ok(removed);
+            return Ok(());
         }
         left.sort_by_key(|(_, id)| ORDER.iter().position(|kind| *kind == id.kind));
-        if round == 0 {
-            removed = left.len();
-        }
         for (driver, id) in left {
             last = match driver.remove(&id).await {
                 Ok(()) => format!("{id} is still being removed"),

@@ -1,5 +1,6 @@
 //! Watches one forge: lists its refs when they changed, when somebody asks for a look, and every minute.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ async fn watch(
         while let Ok(answer) = looks.try_recv() {
             answers.push(answer);
         }
-        let sent = match forge.heads().await {
+        let sent = match forge.heads(&BTreeSet::new()).await {
             Ok(heads) => {
                 input.send(Input::Looked(project.clone(), Event::Refs { project: project.clone(), heads }, answers))
             }

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 fn demo(arguments: &[String]) -> Result<()> {
     needs::install(needs::FOR_DEMO)?;
     let _engine = engine::answering()?;
-    images::make()?;
+    images::make(&images::FOR_DEMO)?;
     run::to_end(run::cargo().args(["run", "--quiet", "--package", "sidestage", "--", "demo"]).args(arguments))
 }
 
@@ -55,7 +55,7 @@ fn demo(arguments: &[String]) -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     needs::install(needs::FOR_TESTS)?;
     let _engine = engine::answering()?;
-    images::make()?;
+    images::make(&images::FOR_TESTS)?;
     // Tests start the program itself.
     run::to_end(run::cargo().args(["build", "--quiet", "--package", "sidestage"]))?;
     let mut proper: Command = run::cargo();

@@ -62,7 +62,7 @@ async fn roots_of_foreign_images_run_as_nobody_and_unknown_users_not_at_all() {
 #[tokio::test]
 async fn foreign_code_asks_our_name_server_and_is_refused_at_once() {
     let probe = Engine::new();
-    let services = service_bridge(&probe.key, None).await.unwrap();
+    let services = service_bridge(&probe.key, None).await.unwrap().address;
     let engine = Engine::with(|settings| settings.services = services);
     engine.ensure(&engine.network(Trust::Approved)).await.unwrap();
     // Stands for our DNS server: refuses every question.

@@ -219,8 +219,7 @@ async fn a_commit_is_built_as_its_dockerignore_says() {
 
     let forge = Arc::new(GitForge::new(source.join(".git"), mirror, Vec::new(), &[]).unwrap());
     let runtime = tokio::runtime::Handle::current();
-    let contexts =
-        move |build: &Build| runtime.block_on(forge.context(&build.of.sha, &build.context, &build.dockerfile));
+    let contexts = move |build: &Build| runtime.block_on(forge.context(&build.of, &build.context, &build.dockerfile));
     let engine = Engine::with(|settings| settings.contexts = Arc::new(contexts));
     let mut image = image(&engine, "");
     if let Spec::Image(build) = &mut image.spec {

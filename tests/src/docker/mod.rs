@@ -7,3 +7,4 @@ mod containers;
 mod engine;
 mod jobs;
 mod networks;
+mod services;

@@ -79,12 +79,12 @@ async fn removing_a_network_disconnects_what_is_left() {
 #[tokio::test]
 async fn the_service_address_is_reached_from_ordinary_and_internal_networks() {
     let probe = Engine::new();
-    let address = service_bridge(&probe.key, None).await.unwrap();
-    assert_eq!(service_bridge(&probe.key, None).await.unwrap(), address, "made once, then taken up");
+    let address = service_bridge(&probe.key, None).await.unwrap().address;
+    assert_eq!(service_bridge(&probe.key, None).await.unwrap().address, address, "made once, then taken up");
     let other = super::engine::key();
     let refused = service_bridge(&other, Some(address)).await.unwrap_err().to_string();
     assert!(refused.contains(&format!("the service address {address} lies within")), "{refused}");
-    let next = service_bridge(&other, None).await.unwrap();
+    let next = service_bridge(&other, None).await.unwrap().address;
     assert_ne!(next, address, "two instances have two addresses");
     remove_service_bridge(&other).await.unwrap();
 
@@ -113,9 +113,9 @@ async fn the_service_address_is_reached_from_ordinary_and_internal_networks() {
 #[tokio::test]
 async fn the_service_address_follows_what_is_asked() {
     let probe = Engine::new();
-    let first = service_bridge(&probe.key, None).await.unwrap();
+    let first = service_bridge(&probe.key, None).await.unwrap().address;
     let wanted = Ipv4Addr::new(10, 255, 1, u8::try_from(std::process::id() % 250).unwrap() + 1);
-    assert_eq!(service_bridge(&probe.key, Some(wanted)).await.unwrap(), wanted);
+    assert_eq!(service_bridge(&probe.key, Some(wanted)).await.unwrap().address, wanted);
     let bound = tokio::net::TcpListener::bind((first, 0)).await;
     assert!(bound.is_err(), "the former address is given back");
     remove_service_bridge(&probe.key).await.unwrap();

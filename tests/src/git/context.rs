@@ -1,51 +1,15 @@
 //! What a build gets to see: the commit's files and nothing else, or a clear refusal.
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drivers::git::Context;
-use planner::identity::Sha;
+use planner::identity::{Sha, Trust};
 use planner::resource::Failure;
 
-use super::{EXECUTABLE, FILE, FOLDER, LINK, Repo, SUBMODULE, git};
-
-const DOCKERFILE: (&str, &str, &[u8]) = (FILE, "Dockerfile", b"FROM scratch\n");
-
-/// One entry of a tar: type, executable, content or target.
-type Entry = (tar::EntryType, bool, Vec<u8>);
+use super::{DOCKERFILE, EXECUTABLE, Entry, FILE, FOLDER, LINK, Repo, bytes, entries, git, origin};
 
 async fn open(repo: &Repo, sha: &Sha, folder: &str, dockerfile: &str) -> Result<Context, Failure> {
-    repo.forge().context(sha, folder, dockerfile).await
-}
-
-async fn bytes(context: Context) -> std::io::Result<Vec<u8>> {
-    tokio::task::spawn_blocking(move || {
-        let (mut tar, mut bytes) = (context.tar, Vec::new());
-        tar.read_to_end(&mut bytes).map(|_| bytes)
-    })
-    .await
-    .unwrap()
-}
-
-/// Entries by path, each once.
-fn entries(tar: &[u8]) -> BTreeMap<String, Entry> {
-    let mut found = BTreeMap::new();
-    for entry in tar::Archive::new(tar).entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() {
-            continue;
-        }
-        let path = entry.path().unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
-        let executable = kind.is_file() && entry.header().mode().unwrap() & 0o100 > 0;
-        let mut content = Vec::new();
-        match entry.link_name_bytes() {
-            Some(target) => content.extend_from_slice(&target),
-            None => drop(entry.read_to_end(&mut content).unwrap()),
-        }
-        assert!(found.insert(path.clone(), (kind, executable, content)).is_none(), "{path} is there twice");
-    }
-    found
+    repo.forge().context(&origin(sha, Trust::Trusted), folder, dockerfile).await
 }
 
 async fn files(repo: &Repo, files: &[(&str, &str, &[u8])]) -> BTreeMap<String, Entry> {
@@ -238,21 +202,9 @@ async fn links_stay_inside_or_stay_out() {
     assert_eq!(links, expected);
 }
 
-#[tokio::test]
-async fn submodules_are_left_out_and_said() {
-    let repo = Repo::new();
-    let commit = repo.simple(&[], "other").to_string();
-    let modules = b"[submodule \"x\"]\n\tpath = lib/x\n\turl = file:///etc\n";
-    let sha =
-        repo.commit(&[DOCKERFILE, (FILE, ".gitmodules", modules), (SUBMODULE, "lib/x", commit.as_bytes())], &[], "x");
-    let context = open(&repo, &sha, ".", "Dockerfile").await.unwrap();
-    assert_eq!(context.notes, ["left out: lib/x is a submodule, and those are not fetched"]);
-    assert_eq!(entries(&bytes(context).await.unwrap()).keys().collect::<Vec<_>>(), [".gitmodules", "Dockerfile"]);
-}
-
 /// Makes a commit of any tree right in the mirror, behind the back of git's own checks.
 async fn smuggle(repo: &Repo, tree: &str) -> Sha {
-    let _ = drivers::Forge::heads(&repo.forge()).await;
+    let _ = drivers::Forge::heads(&repo.forge(), &BTreeSet::new()).await;
     let sha = git(&repo.mirror(), &["commit-tree", tree, "-m", "x"], b"");
     git(&repo.mirror(), &["update-ref", &format!("refs/sidestage/{sha}"), &sha], b"");
     sha.parse().unwrap()
@@ -269,7 +221,7 @@ fn raw_tree(repo: &Repo, lines: &[String]) -> String {
 #[tokio::test]
 async fn hostile_trees_are_refused_even_if_git_would_have_them() {
     let repo = Repo::new();
-    let _ = drivers::Forge::heads(&repo.forge()).await;
+    let _ = drivers::Forge::heads(&repo.forge(), &BTreeSet::new()).await;
     let blob = git(&repo.mirror(), &["hash-object", "-w", "--stdin"], b"x");
     let file = |name: &str| format!("{FILE} blob {blob}\t{name}");
     let inner = raw_tree(&repo, &[]);
@@ -308,7 +260,7 @@ async fn hostile_trees_are_refused_even_if_git_would_have_them() {
 #[tokio::test]
 async fn trees_beyond_the_limits_are_refused_unless_dockerignore_names_what_is_too_much() {
     let repo = Repo::new();
-    let _ = drivers::Forge::heads(&repo.forge()).await;
+    let _ = drivers::Forge::heads(&repo.forge(), &BTreeSet::new()).await;
     let blob =
         |content: &[u8]| git(&repo.mirror(), &["-c", "core.compression=1", "hash-object", "-w", "--stdin"], content);
     let small = blob(b"");
@@ -337,7 +289,7 @@ async fn trees_beyond_the_limits_are_refused_unless_dockerignore_names_what_is_t
 #[tokio::test]
 async fn a_tar_that_cannot_be_finished_is_an_error_and_not_a_shorter_tar() {
     let repo = Repo::new();
-    let _ = drivers::Forge::heads(&repo.forge()).await;
+    let _ = drivers::Forge::heads(&repo.forge(), &BTreeSet::new()).await;
     let blob = |content: &[u8]| git(&repo.mirror(), &["hash-object", "-w", "--stdin"], content);
     let (large, last) = (blob(&vec![b'x'; 4 << 20]), blob(b"lost"));
     let lines = [format!("{FILE} blob {large}\ta"), format!("{FILE} blob {last}\tz")];
@@ -365,5 +317,5 @@ async fn a_lost_mirror_is_fetched_again() {
     let forge = repo.forge();
     drivers::Forge::read(&forge, &sha).await.unwrap();
     std::fs::remove_dir_all(repo.mirror()).unwrap();
-    forge.context(&sha, ".", "Dockerfile").await.unwrap();
+    forge.context(&origin(&sha, Trust::Trusted), ".", "Dockerfile").await.unwrap();
 }

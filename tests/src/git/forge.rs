@@ -1,6 +1,6 @@
 //! Refs and commits: what is open, what is foreign, what a commit is made of, and what happens when it is not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drivers::Forge;
@@ -12,7 +12,7 @@ use planner::resource::Failure;
 use super::{FILE, FOLDER, LINK, Repo};
 
 async fn heads(forge: &GitForge) -> BTreeMap<String, Head> {
-    forge.heads().await.unwrap().into_iter().map(|head| (head.name.to_string(), head)).collect()
+    forge.heads(&BTreeSet::new()).await.unwrap().into_iter().map(|head| (head.name.to_string(), head)).collect()
 }
 
 async fn names(forge: &GitForge) -> Vec<String> {
@@ -52,7 +52,7 @@ async fn branches_are_ours_and_pulls_are_foreign() {
         Head { name: Ref::Branch("feature".into()), sha: feature, foreign: false, title: "feature".into() },
         Head { name: Ref::Pull(7), sha: pull, foreign: true, title: "from a fork".into() },
     ];
-    let mut heads = repo.forge().heads().await.unwrap();
+    let mut heads = repo.forge().heads(&BTreeSet::new()).await.unwrap();
     heads.sort_by_key(|head| head.name.to_string());
     assert_eq!(heads, expected);
 }
@@ -187,12 +187,12 @@ async fn a_repository_that_vanishes_may_come_back() {
     let away = repo.folder.path().join("away");
     std::fs::rename(repo.path(), &away).unwrap();
     let start = format!("the repository {} does not answer: ", repo.path().display());
-    for text in [transient(forge.heads().await), transient(forge.read(&feature).await)] {
+    for text in [transient(forge.heads(&BTreeSet::new()).await), transient(forge.read(&feature).await)] {
         assert!(text.starts_with(&start) && !text.contains('\n'), "{text}");
     }
     // A folder that is no repository is not one without refs either.
     std::fs::create_dir(repo.path()).unwrap();
-    for text in [transient(forge.heads().await), transient(forge.read(&feature).await)] {
+    for text in [transient(forge.heads(&BTreeSet::new()).await), transient(forge.read(&feature).await)] {
         assert!(text.starts_with(&start), "{text}");
     }
     std::fs::remove_dir(repo.path()).unwrap();
@@ -211,7 +211,7 @@ async fn a_git_that_hangs_is_ended() {
     assert!(pipe.success());
     // From here on time passes whenever nothing else can happen.
     tokio::time::pause();
-    let text = transient(forge.heads().await);
+    let text = transient(forge.heads(&BTreeSet::new()).await);
     assert!(text.contains("git did not answer within 60 s"), "{text}");
     let path = repo.path().display().to_string();
     let runs = |process: &std::path::Path| {
@@ -234,7 +234,7 @@ async fn a_repository_that_we_cannot_understand_is_not_one_without_refs() {
     let tree = repo.git(&["write-tree"], b"");
     let commit = repo.git(&["commit-tree", &tree, "-m", "x"], b"");
     repo.git(&["update-ref", "refs/heads/feature", &commit], b"");
-    let text = transient(repo.forge().heads().await);
+    let text = transient(repo.forge().heads(&BTreeSet::new()).await);
     assert!(text.contains("it names commits by SHA-256, which is not supported"), "{text}");
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edge::proxy::{Side, serve_with};
+use edge::tls::Tls;
 use edge::{Doors, Patience, Visits};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -98,6 +99,16 @@ impl Stage {
         patience: Patience,
         objects: SocketAddr,
     ) -> Self {
+        Stage::secured(routes, side, None, patience, objects).await
+    }
+
+    pub(super) async fn secured(
+        routes: impl IntoIterator<Item = (String, Route)>,
+        side: Side,
+        tls: Option<Tls>,
+        patience: Patience,
+        objects: SocketAddr,
+    ) -> Self {
         let first = Tables { routes: routes.into_iter().collect(), inside: BTreeMap::new(), zone: Zone::default() };
         let (tables, receiver) = watch::channel(Arc::new(first));
         let (knock, knocks) = mpsc::channel(16);
@@ -106,7 +117,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve_with(listener, doors, side, patience, stop.clone()));
+        let served = tokio::spawn(serve_with(listener, doors, side, tls, patience, stop.clone()));
         Stage { address, knocks, visits, tables, stop: stop.drop_guard(), served }
     }
 

@@ -32,7 +32,7 @@ fn fed() -> (mpsc::Sender<Bytes>, Body) {
 }
 
 /// Echoes every WebSocket at `/ws`, and refuses elsewhere.
-async fn echoing() -> Backend {
+pub(super) async fn echoing() -> Backend {
     Backend::new(|mut request| async move {
         if request.uri().path() != "/ws" {
             return Response::builder().status(403).body(text("no sockets here")).unwrap();
@@ -59,7 +59,7 @@ async fn echoing() -> Backend {
     .await
 }
 
-fn handshake(host: &str, path: &str) -> Request<()> {
+pub(super) fn handshake(host: &str, path: &str) -> Request<()> {
     Request::builder()
         .uri(format!("ws://{host}{path}"))
         .header("host", host)

@@ -18,7 +18,7 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 13] = [
+pub const SCENES: [Scene; 15] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
@@ -26,6 +26,8 @@ pub const SCENES: [Scene; 13] = [
     ("a revoked approval is none", revoked_is_revoked),
     ("an approval that was not used in time is none", approval_expires),
     ("what went for a higher trust comes back when that falls", trust_falls_back),
+    ("a pin outlasts a rise in trust", pin_outlasts_a_rise),
+    ("what loses its data while it comes up begins again, held or not", coming_up_begins_again),
     ("a project that was taken out runs on until a person confirms", operator::taken_out_runs_on),
     ("a project that comes back has lost nothing", operator::taken_out_comes_back),
     ("what a tag has left behind lives on, and begins no more", operator::left_behind_lives_on),
@@ -285,4 +287,59 @@ fn trust_falls_back(seed: u64) -> Result<(), String> {
     stage.close([2]);
     stage.run(300)?;
     stage.expect("the commit that is foreign again, and approved", sha, &[State::Ready])
+}
+
+/// A foreign commit is approved, up and pinned; the project takes it over in a ref of its own.
+fn pin_outlasts_a_rise(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |_| ())?;
+    stage.push(2, Fate::Good);
+    let sha = stage.push_foreign(1);
+    stage.run(10)?;
+    stage.ask(|project| Command::Approve { project, sha });
+    stage.run(200)?;
+    stage.ask(|project| Command::Pin { project, sha });
+    stage.run(10)?;
+    stage.point(2, sha, false);
+    stage.run(10)?;
+    stage.ask(|project| Command::Stage { project, sha });
+    stage.run(300)?;
+    let mut shown = commits(&stage.sim.view).filter(|one| one.sha == sha);
+    if shown.all(|one| one.trust == Trust::Trusted && one.pinned) {
+        return Ok(());
+    }
+    Err("a commit that was pinned as approved code is not pinned as trusted code".into())
+}
+
+/// Four come up, all that there are, and all lose their buckets: nothing was lost that anybody had. Then all four close
+/// and are held, and one more bucket is deleted: what is held begins again, and is held still.
+fn coming_up_begins_again(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| {
+        settings.policy.limits.builds = 4;
+        settings.policy.projects.values_mut().for_each(|project| project.stage = StageMode::Automatic);
+    })?;
+    let shas: Vec<Sha> = (1..=4).map(|number| stage.push(number, Fate::BadBuild)).collect();
+    for sha in shas {
+        // The builds take their time, whatever becomes of them.
+        stage.ask(|project| Command::Stage { project, sha });
+    }
+    stage.run(300)?;
+    let bucket = |id: &&planner::resource::ResourceId| id.kind == Kind::Bucket;
+    let buckets: Vec<_> = stage.sim.world.things.keys().filter(bucket).cloned().collect();
+    buckets.iter().for_each(|id| stage.sim.delete(id));
+    stage.run(200)?;
+    let held = commits(&stage.sim.view).filter(|one| one.held).count();
+    if held > 0 {
+        return Err(format!("{held} of those that came up are held for want of data that nobody had"));
+    }
+    let again = commits(&stage.sim.view).filter(|one| one.generation == 2).count();
+    if again < buckets.len() {
+        return Err(format!("{again} of {} begin again", buckets.len()));
+    }
+    stage.close(1..=4);
+    stage.run(100)?;
+    let Some(id) = stage.sim.world.things.keys().find(bucket).cloned() else { return Err("no bucket is left".into()) };
+    stage.sim.delete(&id);
+    stage.run(200)?;
+    let again = commits(&stage.sim.view).filter(|one| one.held && one.generation == 3).count();
+    if again == 1 { Ok(()) } else { Err(format!("{again} of those that are held have begun again")) }
 }

@@ -23,10 +23,14 @@ pub(super) fn main(project: &ProjectView, commit: &CommitView, now: Time, token:
         @if commit.trust == Trust::Untrusted {
             p.exactly { "This code comes from outside the project and runs only when it is approved. 'Approve and stage' approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
         }
+        @if commit.stale {
+            p.why { "A secret of the project has changed since its processes were started. The new value applies when they start next: after sleeping and waking, or at the next stage, reset or rebuild." }
+        }
         @if commit.held {
             p.why { "Its removal is held back, since many would go at once. Type " code { "sidestage gc --confirm" } " if it should go." }
         }
         (facts(project, commit, now))
+        (applications(commit))
         (links(commit))
         (logs(commit))
     }
@@ -70,6 +74,18 @@ fn end(commit: &CommitView, now: Time) -> Markup {
         @else if let Some(expires) = commit.expires { (moment(now, expires)) " if nobody visits it" }
         @else if matches!(commit.state, State::Removed | State::Expired | State::Superseded) { "gone" }
         @else { "with its pull request, branch or tag" }
+    }
+}
+
+/// Further applications of the environment, each on a host of its own.
+fn applications(commit: &CommitView) -> Markup {
+    html! {
+        @if !commit.apps.is_empty() {
+            section.links {
+                h2 { "Applications" }
+                ul { @for (name, url) in &commit.apps { li { a href=(url) rel="noreferrer" { (inert(name)) } " " span.note { (inert(bare(url))) } } } }
+            }
+        }
     }
 }
 

@@ -47,6 +47,7 @@ fn section(project: &ProjectView, places: (usize, usize), now: Time, token: &str
             header.project-head {
                 h2 { (project.name) }
                 p.count { (open) " open · " (serving.len()) " staged · " (places.1.saturating_sub(places.0)) " more fit" }
+                (by_name(project, token))
             }
             @if project.refs.is_empty() {
                 div.empty {
@@ -56,6 +57,19 @@ fn section(project: &ProjectView, places: (usize, usize), now: Time, token: &str
             } @else {
                 ol.refs { @for of in &project.refs { (reference(project, of, now, token)) } }
             }
+        }
+    }
+}
+
+/// Any other branch or tag of the project, by name.
+fn by_name(project: &ProjectView, token: &str) -> Markup {
+    html! {
+        form.by-name method="post" action="/stage" {
+            input type="hidden" name="project" value=(project.name);
+            input type="hidden" name="token" value=(token);
+            label { span.unseen { "Branch or tag of " (project.name) }
+                input name="ref" required placeholder="another branch or tag" maxlength="255" autocapitalize="none" spellcheck="false"; }
+            button.button { "Stage it" }
         }
     }
 }

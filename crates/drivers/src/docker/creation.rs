@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::errors::Error;
-use bollard::models::{HostConfig, ImageInspect};
+use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use futures_util::StreamExt;
 use planner::resource::{Failure, Kind, Owner, Resource};
@@ -65,12 +65,12 @@ impl Docker {
             Err(error) if is_conflict(&error) => return Ok(None),
             made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
         };
-        self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        let vanished = || Failure::transient(format!("{} vanished right after its creation", id.name));
-        self.find(id).await?.ok_or_else(vanished).map(Some)
+        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        Ok(Some(Found { id: made.id, seen }))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
+    /// Answers what the engine says of the container.
     async fn approve(
         &self,
         container: &str,
@@ -78,15 +78,15 @@ impl Docker {
         asked: &HostConfig,
         strict: bool,
         log: &Log,
-    ) -> Result<(), Failure> {
+    ) -> Result<ContainerInspectResponse, Failure> {
         for warning in warnings {
             log.line(&format!("the engine warns: {warning}"));
         }
         let seen = self.engine().await?.inspect_container(container, None).await;
         let seen = seen.map_err(|error| self.fail("checking the container's settings", &error))?;
-        let lost = differences(asked, &seen.host_config.unwrap_or_default());
+        let lost = differences(asked, seen.host_config.as_ref().unwrap_or(&HostConfig::default()));
         if lost.is_empty() && (warnings.is_empty() || !strict) {
-            return Ok(());
+            return Ok(seen);
         }
         self.delete(container).await?;
         let what = if lost.is_empty() { warnings.join("; ") } else { lost.join(", ") };

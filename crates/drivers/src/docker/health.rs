@@ -78,11 +78,26 @@ async fn get(container: &Container, to: SocketAddr, path: &str) -> Result<(), St
             _ = &mut connection => response.await,
         }
     };
-    let status = exchange.await.map_err(broken)?.status();
-    if status.is_success() || status.is_redirection() {
-        return Ok(());
+    let answer = exchange.await.map_err(broken)?;
+    let status = answer.status();
+    match answer.headers().get(http::header::LOCATION).and_then(|to| unserved(container, to)) {
+        Some(to) if status.is_redirection() => Err(format!(
+            "GET {path} redirects to {to}, and nobody serves https here; set [front] tls, or turn off the application's \
+             redirect to https (force_ssl) for staging"
+        )),
+        _ if status.is_success() || status.is_redirection() => Ok(()),
+        _ => Err(format!("GET {path} answers {status}")),
     }
-    Err(format!("GET {path} answers {status}"))
+}
+
+/// Where a redirect leads, if that is https on a host of the environment's own while visitors come in clear.
+fn unserved<'a>(container: &Container, location: &'a http::HeaderValue) -> Option<&'a str> {
+    let canonical = container.canonical.as_ref().filter(|canonical| canonical.scheme == "http")?;
+    let text = location.to_str().ok()?;
+    let to: http::Uri = text.parse().ok()?;
+    let host = to.host()?.to_ascii_lowercase();
+    let own = host == canonical.host || container.hosts.contains(&host);
+    (own && to.scheme() == Some(&http::uri::Scheme::HTTPS)).then_some(text)
 }
 
 /// What else listens in the container, for who set the wrong port: ` ; it listens on 3000`, or nothing.

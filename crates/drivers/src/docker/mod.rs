@@ -42,7 +42,7 @@ use crate::{Driver, Listing, Log, Scope, Secrets};
 
 pub use events::Touched;
 pub use image::Contexts;
-pub use service::{remove_service_bridge, service_bridge};
+pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
 #[derive(Clone)]

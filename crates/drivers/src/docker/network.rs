@@ -47,9 +47,14 @@ impl Docker {
 
     /// What a new network must not overlap.
     async fn taken(&self) -> Result<Vec<Ipv4Net>, Failure> {
-        let mut taken: Vec<Ipv4Net> = subnets::routes().await?.into_iter().map(|route| route.to).collect();
-        let all = self.engine().await?.list_networks(None).await;
-        for network in all.map_err(|error| self.fail("listing networks", &error))? {
+        let engine = self.engine().await?;
+        let networks = async {
+            let all = engine.list_networks(None).await;
+            all.map_err(|error| self.fail("listing networks", &error))
+        };
+        let (routes, networks) = tokio::try_join!(subnets::routes(), networks)?;
+        let mut taken: Vec<Ipv4Net> = routes.into_iter().map(|route| route.to).collect();
+        for network in networks {
             let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
             taken.extend(configs.into_iter().filter_map(|config| config.subnet?.parse::<Ipv4Net>().ok()));
         }

@@ -20,6 +20,12 @@ use super::subnets::{self, Route};
 /// How long the `ip` tool may take.
 const TOOL: Duration = Duration::from_secs(10);
 
+/// A routing table that no rule looks into: in it every service address of the machine has the route of its one owner.
+const RESERVED: &str = "10255";
+
+/// How often another instance may be quicker to take an address.
+const TRIES: usize = 300;
+
 #[derive(Deserialize)]
 struct Link {
     ifname: String,
@@ -41,36 +47,37 @@ impl Address {
     }
 }
 
-/// Makes this instance's service bridge, or takes up the one that is there, and answers its address:
-/// `wanted`, or the one that it has already, or the first free of 10.255.0.1 to 10.255.0.254.
+/// Where environments reach what the host serves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceBridge {
+    /// Its one address.
+    pub address: Ipv4Addr,
+    /// Whether the call made it; otherwise it was there, and containers may rely on it.
+    pub made: bool,
+}
+
+/// Makes this instance's service bridge, or takes up the one that is there, with the address `wanted`, or the one that
+/// it has already, or the first free of 10.255.0.1 to 10.255.0.254. A bridge that gets no address is removed again.
 ///
 /// # Errors
 /// When somebody else's interface or route has the address, or the `ip` tool fails.
-pub async fn service_bridge(key: &InstanceKey, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
+pub async fn service_bridge(key: &InstanceKey, wanted: Option<Ipv4Addr>) -> Result<ServiceBridge, Failure> {
     let bridge = names::service_bridge(key);
-    let routes = subnets::routes().await?;
-    let links = links().await?;
-    let present = links.iter().find(|link| link.ifname == bridge);
-    let has = present.and_then(|link| link.addr_info.iter().find_map(Address::v4));
-    if present.is_none() {
+    let present = links().await?.into_iter().find(|link| link.ifname == bridge);
+    let made = present.is_none();
+    if made {
         run(&["link", "add", "name", &bridge, "type", "bridge"]).await?;
     }
-    run(&["link", "set", "dev", &bridge, "up"]).await?;
-    let address = match wanted.or(has) {
-        Some(address) => match owner(address, &bridge, &routes) {
-            Some(taken) => return Err(refused(address, taken)),
-            None => address,
-        },
-        None => free(&bridge, &routes)?,
-    };
-    if has == Some(address) {
-        return Ok(address);
+    let has = present.and_then(|link| link.addr_info.iter().find_map(Address::v4));
+    match settle(&bridge, wanted, has).await {
+        Ok(address) => Ok(ServiceBridge { address, made }),
+        Err(failure) => {
+            if made {
+                let _ = run(&["link", "del", "dev", &bridge]).await;
+            }
+            Err(failure)
+        }
     }
-    if let Some(old) = has {
-        run(&["address", "del", &format!("{old}/32"), "dev", &bridge]).await?;
-    }
-    run(&["address", "add", &format!("{address}/32"), "dev", &bridge]).await?;
-    settle(&bridge, address, wanted).await
 }
 
 /// Removes this instance's service bridge. Absent is success.
@@ -85,19 +92,46 @@ pub async fn remove_service_bridge(key: &InstanceKey) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Two instances that start at the same time may have chosen the same free address: the later name moves on.
-async fn settle(bridge: &str, address: Ipv4Addr, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
-    let mut address = address;
-    while wanted.is_none() {
-        let holds = |link: &&Link| link.addr_info.iter().any(|has| has.v4() == Some(address));
-        if links().await?.iter().filter(holds).all(|link| link.ifname.as_str() >= bridge) {
-            break;
-        }
-        run(&["address", "del", &format!("{address}/32"), "dev", bridge]).await?;
-        address = free(bridge, &subnets::routes().await?)?;
-        run(&["address", "add", &format!("{address}/32"), "dev", bridge]).await?;
+/// Gives the bridge its one address.
+async fn settle(bridge: &str, wanted: Option<Ipv4Addr>, has: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
+    run(&["link", "set", "dev", bridge, "up"]).await?;
+    let address = reserve(bridge, wanted.or(has)).await?;
+    if has == Some(address) {
+        return Ok(address);
     }
+    if let Some(old) = has {
+        let old = format!("{old}/32");
+        run(&["address", "del", &old, "dev", bridge]).await?;
+        // One that an earlier version took has none.
+        let _ = run(&["route", "del", &old, "dev", bridge, "table", RESERVED]).await;
+    }
+    run(&["address", "add", &format!("{address}/32"), "dev", bridge]).await?;
     Ok(address)
+}
+
+/// Makes an address ours alone. Instances that start at the same moment find the same one free, and the kernel lets two
+/// interfaces have it; but it refuses a second route to it in one table, and a route goes with its interface.
+async fn reserve(bridge: &str, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
+    let mut refusal = None;
+    for _ in 0..TRIES {
+        let routes = subnets::routes().await?;
+        let address = match wanted {
+            Some(address) => match owner(address, bridge, &routes) {
+                Some(taken) => return Err(refused(address, taken)),
+                None => address,
+            },
+            None => free(bridge, &routes)?,
+        };
+        let this = Ipv4Net::from(address);
+        if routes.iter().any(|route| route.dev == bridge && route.to == this) {
+            return Ok(address);
+        }
+        match run(&["route", "add", &this.to_string(), "dev", bridge, "table", RESERVED]).await {
+            Ok(_) => return Ok(address),
+            Err(failure) => refusal = Some(failure),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Failure::transient("no service address can be taken")))
 }
 
 fn free(bridge: &str, routes: &[Route]) -> Result<Ipv4Addr, Failure> {

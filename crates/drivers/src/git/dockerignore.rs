@@ -65,6 +65,15 @@ impl Dockerignore {
         self.judge(path).0
     }
 
+    /// Whether something below this folder, which is left out itself, may be kept all the same.
+    pub(super) fn may_keep_below(&self, folder: &str) -> bool {
+        let below = |text: &str| text.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.patterns.iter().filter(|pattern| pattern.keeps).any(|pattern| match &pattern.form {
+            Form::Exact(text) => below(text),
+            Form::Prefix(_) | Form::Suffix(_) | Form::Regex(_) => true,
+        })
+    }
+
     /// Whether a path right below the folder looked at last is left out, and the patterns that cover it.
     ///
     /// A pattern that would change nothing is not asked, and so does not cover what lies below: behind `x/y` an

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use planner::event::Source;
 use planner::identity::Sha;
 use planner::manifest::{self, Manifest};
 use planner::resource::Failure;
+use sha2::{Digest, Sha256};
 
 use super::run::{Error, Git, clean};
 use super::tree::{Entry, Kind};
@@ -64,6 +66,22 @@ impl Mirror {
     pub(super) fn source(&self) -> PathBuf {
         let inner = self.source.join(".git");
         if inner.is_dir() { inner } else { self.source.clone() }
+    }
+
+    /// The repository's place among others: of one with a working tree the folder of that.
+    pub(super) fn named(&self) -> PathBuf {
+        match self.source.parent() {
+            Some(parent) if self.source.file_name() == Some(OsStr::new(".git")) => parent.to_owned(),
+            _ => self.source.clone(),
+        }
+    }
+
+    /// Where the mirror of a submodule's repository lies: apart, so that a commit of one repository is never handed out
+    /// as one of another.
+    pub(super) fn module_folder(&self, repository: &Path) -> PathBuf {
+        let mut name = HEXLOWER.encode(&Sha256::digest(repository.as_os_str().as_encoded_bytes()));
+        name.truncate(16);
+        self.folder.join("modules").join(name)
     }
 
     /// The failure for a repository that does not do what it must.
@@ -125,9 +143,12 @@ impl Mirror {
     /// Fetches exactly this commit, without its history, unless it is there.
     pub(super) async fn fetch(&self, sha: &Sha) -> Result<(), Failure> {
         let kept = format!("refs/sidestage/{sha}");
-        let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
-        if self.ask(&there).await.is_ok() {
-            return Ok(());
+        // Nothing packs the mirror's refs, and were one packed all the same, its commit would be fetched once more.
+        if self.folder.join(&kept).is_file() {
+            let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
+            if self.ask(&there).await.is_ok() {
+                return Ok(());
+            }
         }
         let mut ready = self.ready.lock().await;
         self.prepare_once(&mut ready).await?;
@@ -191,21 +212,41 @@ impl Mirror {
         let failed = |error: Error| Failure::transient(format!("the commit {sha} cannot be read: {error}"));
         let name = sha.to_string();
         let format = "--format=%T%x00%s%x00%an";
-        let line =
-            self.ask(&["log", "-1", "--no-show-signature", format, "--end-of-options", &name]).await.map_err(failed)?;
+        let line = ["log", "-1", "--no-show-signature", format, "--end-of-options", &name];
+        // Side by side: whoever pushed waits for both.
+        let line = async { self.ask(&line).await.map_err(failed) };
+        let (line, manifest) = tokio::try_join!(line, self.blob(&name, manifest::FILE, manifest::LONGEST))?;
         let line = String::from_utf8_lossy(&line);
         let mut fields = line.trim_end_matches('\n').splitn(3, '\0');
         let mut field = || fields.next().unwrap_or_default();
         let tree =
             field().parse().map_err(|error| Failure::permanent(format!("the commit {sha} has no tree: {error}")))?;
         let (subject, author) = (clean(field(), 500), clean(field(), 200));
-        let manifest = match self.blob(&name, manifest::FILE, manifest::LONGEST).await? {
+        let manifest = match manifest {
             Blob::Absent => Manifest::parse(None),
             Blob::File(bytes) => Manifest::parse(Some(&bytes)),
             Blob::TooLarge(bytes) => Err(manifest::too_long(bytes)),
             Blob::Other(what) => Err(format!("{} is {what}; make it a regular file", manifest::FILE)),
         };
         Ok(Source { tree, subject, author, manifest: manifest.map(Arc::new) })
+    }
+
+    /// Whether this is a folder of the fetched commit's own tree.
+    pub(super) async fn is_folder(&self, commit: &Sha, path: &str) -> bool {
+        // Of a submodule's path git would take the commit there for the tree.
+        let kind = self.ask(&["cat-file", "-t", &format!("{commit}:{path}")]).await;
+        kind.is_ok_and(|kind| kind == b"tree\n")
+    }
+
+    /// The commit of the submodule at this path of a fetched commit, if one is there.
+    pub(super) async fn gitlink(&self, commit: &Sha, path: &str) -> Result<Option<String>, Failure> {
+        let name = commit.to_string();
+        let listing = self.ask(&["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", &name, path]).await;
+        let listing =
+            listing.map_err(|error| Failure::transient(format!("the commit {commit} cannot be read: {error}")))?;
+        let mut entries = listing.split(|byte| *byte == 0).filter_map(Entry::read);
+        let found = entries.find(|entry| entry.path == path.as_bytes() && entry.kind == Kind::Submodule);
+        Ok(found.map(|entry| entry.object))
     }
 
     /// One file of a tree, by its exact path; of one that is too large only its size.

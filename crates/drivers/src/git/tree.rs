@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 use super::dockerignore::Dockerignore;
+use super::lfs::Pointer;
 use super::run::{self, Error, clean};
 
 /// Folders above a file, and the file.
@@ -34,6 +35,8 @@ pub(super) struct Entry {
     pub(super) size: u64,
     /// Path within the listed tree, as git has it.
     pub(super) path: Vec<u8>,
+    /// Which mirror has the object, by its place in the list of the context's.
+    pub(super) mirror: usize,
 }
 
 /// What a line of a listing is.
@@ -60,61 +63,89 @@ impl Entry {
         };
         let object = fields.nth(1)?.to_owned();
         let size = fields.next()?.parse().unwrap_or(0);
-        Some(Entry { kind, object, size, path: line[tab + 1..].to_vec() })
+        Some(Entry { kind, object, size, path: line[tab + 1..].to_vec(), mirror: 0 })
     }
 }
 
-/// The files and links to send, in git's order, and lines about what was left out.
+/// A folder of a commit, and where it stands in the context.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Its mirror, by its place in the list of the context's.
+    pub(super) mirror: usize,
+    /// Path in the context with a slash behind; empty for all of it.
+    pub(super) at: String,
+}
+
+/// The files and links to send, in git's order, and what else is known about them.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) entries: Vec<(String, Entry)>,
+    /// Where submodules stand: folders, be they filled or not.
+    pub(super) modules: Vec<String>,
+    /// What the files are instead, where they are pointers.
+    pub(super) pointers: BTreeMap<String, Pointer>,
+    /// Lines about what was left out.
     pub(super) notes: Vec<String>,
     bytes: u64,
 }
 
 impl Tree {
-    /// Reads the listing of a whole tree from a running `git ls-tree -r -l -z`.
-    pub(super) async fn read(child: &mut Child, ignore: &mut Dockerignore) -> Result<Tree, Failure> {
+    /// Adds the listing of a whole folder from a running `git ls-tree -r -l -z`. Returns its submodules: path in the
+    /// context, and commit.
+    pub(super) async fn read(
+        &mut self,
+        child: &mut Child,
+        place: &Place,
+        ignore: &mut Dockerignore,
+    ) -> Result<Vec<(String, String)>, Failure> {
         let lost = |error: Error| Failure::transient(format!("the commit's files cannot be listed: {error}"));
-        let mut tree = Tree::default();
+        let mut modules = Vec::new();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(stdout) = stdout {
             let mut lines = BufReader::new(stdout);
             let mut line = Vec::new();
             while lines.read_until(0, &mut line).await.map_err(|error| lost(error.into()))? > 0 {
-                tree.add(line.strip_suffix(b"\0").unwrap_or(&line), ignore)?;
+                modules.extend(self.add(line.strip_suffix(b"\0").unwrap_or(&line), place, ignore)?);
                 line.clear();
             }
         }
         let complaint = run::read(stderr, 4096).await.map_err(lost)?;
         run::ended(child, &complaint).await.map_err(lost)?;
-        tree.check_places()?;
-        Ok(tree)
+        Ok(modules)
     }
 
-    fn add(&mut self, line: &[u8], ignore: &mut Dockerignore) -> Result<(), Failure> {
+    fn add(
+        &mut self,
+        line: &[u8],
+        place: &Place,
+        ignore: &mut Dockerignore,
+    ) -> Result<Option<(String, String)>, Failure> {
         let refuse = |path: &[u8], why: &str| {
             let path = clean(&String::from_utf8_lossy(path).escape_debug().to_string(), 200);
             Err(Failure::permanent(format!("the commit holds \"{path}\", {why}")))
         };
-        let Some(entry) = Entry::read(line) else {
+        let Some(mut entry) = Entry::read(line) else {
             return refuse(line, "which is no line of a tree");
         };
-        if ignore.excludes(&String::from_utf8_lossy(&entry.path)) {
-            return Ok(());
+        entry.mirror = place.mirror;
+        entry.path.splice(..0, place.at.bytes());
+        let shown = String::from_utf8_lossy(&entry.path);
+        let is_module = matches!(entry.kind, Kind::Submodule | Kind::Folder);
+        if ignore.excludes(&shown) && !(is_module && ignore.may_keep_below(&shown)) {
+            return Ok(None);
         }
         let path = match check_path(&entry.path) {
             Ok(path) => path.to_owned(),
             Err(why) => return refuse(&entry.path, why),
         };
-        if self.entries.len() + self.notes.len() >= MOST_ENTRIES {
+        if self.entries.len() + self.modules.len() >= MOST_ENTRIES {
             return Err(Failure::permanent(format!(
                 "the commit has more than {MOST_ENTRIES} files; name in .dockerignore what the image does not need"
             )));
         }
-        if matches!(entry.kind, Kind::Submodule | Kind::Folder) {
-            self.notes.push(format!("left out: {path} is a submodule, and those are not fetched"));
-            return Ok(());
+        if is_module {
+            self.modules.push(path.clone());
+            return Ok(Some((path, entry.object)));
         }
         let most = if entry.kind == Kind::Link { LONGEST_TARGET } else { LARGEST_FILE };
         if entry.size > most {
@@ -123,28 +154,43 @@ impl Tree {
                 &format!("which has {} bytes of at most {most}; name it in .dockerignore", entry.size),
             );
         }
-        self.bytes += entry.size;
+        self.count(entry.size)?;
+        self.entries.push((path, entry));
+        Ok(None)
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > LARGEST {
             return Err(Failure::permanent(format!(
                 "the commit's files have more than {LARGEST} bytes; name in .dockerignore what the image does not need"
             )));
         }
-        self.entries.push((path, entry));
+        Ok(())
+    }
+
+    /// From now on this file is what the pointer says.
+    pub(super) fn resolve(&mut self, path: &str, pointer: &Pointer) -> Result<(), Failure> {
+        self.count(pointer.size)?;
+        self.pointers.insert(path.to_owned(), pointer.clone());
         Ok(())
     }
 
     /// Refuses two things in one place: a name twice, or a file with files below it.
-    fn check_places(&self) -> Result<(), Failure> {
+    pub(super) fn check_places(&self) -> Result<(), Failure> {
         let mut places = BTreeSet::new();
         let twice = |path: &str| {
             Err(Failure::permanent(format!("the commit holds {path:?} twice; such a tree cannot be used")))
         };
-        for (path, _) in &self.entries {
+        for path in self.entries.iter().map(|(path, _)| path).chain(&self.modules) {
             if !places.insert(path.as_str()) {
                 return twice(path);
             }
         }
-        for path in &places {
+        for module in &self.modules {
+            places.remove(module.as_str());
+        }
+        for path in self.entries.iter().map(|(path, _)| path).chain(&self.modules) {
             if let Some(folder) = folders(path).find(|folder| places.contains(folder)) {
                 return twice(folder);
             }

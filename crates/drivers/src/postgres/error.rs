@@ -1,9 +1,11 @@
-//! Why there is no managed server, in one line each: what, where, what to do.
+//! Why there is no managed server, and what one that runs refuses, in one line each: what, where, what to do.
 
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use planner::resource::Failure;
 
 /// Why the managed server is not there. One line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -102,4 +104,26 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// The server's own code for what it refused.
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}
+
+/// One line for people. A server that is away comes back; a statement that it does not understand stays wrong.
+#[allow(clippy::needless_pass_by_value)] // for map_err
+pub(super) fn failure(error: sqlx::Error) -> Failure {
+    let text = match &error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) => {
+            format!("PostgreSQL does not answer: {error}")
+        }
+        sqlx::Error::Database(said) => format!("PostgreSQL: {}", said.message()),
+        _ => format!("PostgreSQL: {error}"),
+    };
+    let text = text.replace('\n', " ");
+    match code(&error) {
+        Some(code) if code.starts_with("42") => Failure::permanent(text),
+        _ => Failure::transient(text),
+    }
 }

@@ -45,6 +45,13 @@ impl Installed {
         }
     }
 
+    /// Whether this library of the server's is there to be loaded. Distributions put them beside the programs, or below.
+    pub(crate) fn has_library(&self, name: &str) -> bool {
+        let file = format!("{name}.so");
+        let Some(above) = self.bin.parent() else { return false };
+        ["lib", "lib/postgresql", "lib64", "lib64/pgsql"].iter().any(|folder| above.join(folder).join(&file).is_file())
+    }
+
     fn at(bin: &Path) -> Option<Installed> {
         if !bin.join("initdb").is_file() {
             return None;

@@ -17,6 +17,11 @@ pub(crate) fn template(key: &InstanceKey, name: &str, version: u32) -> String {
     format!("sst_{}_base_{name}_{version}", key.instance())
 }
 
+/// The sealed template of a baseline with extensions.
+pub(crate) fn extended(key: &InstanceKey, version: &str) -> String {
+    format!("sst_{}_with_{}", key.instance(), super::template::hashed(version))
+}
+
 /// Forward only, and safe to run at every start.
 pub(crate) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS databases (
@@ -31,6 +36,7 @@ CREATE TABLE IF NOT EXISTS databases (
     complete    boolean NOT NULL DEFAULT false,
     made_at     timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE databases ADD COLUMN IF NOT EXISTS template text NOT NULL DEFAULT '';
 CREATE INDEX IF NOT EXISTS databases_by_env ON databases (env);
 CREATE TABLE IF NOT EXISTS baselines (
     version     text PRIMARY KEY,
@@ -92,36 +98,65 @@ pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<Op
     Ok(row.as_ref().and_then(Entry::read))
 }
 
+/// A database that is about to be made.
+pub(crate) struct Begun<'a> {
+    pub(crate) env: &'a EnvId,
+    pub(crate) generation: u32,
+    pub(crate) of: &'a planner::spec::Origin,
+    pub(crate) fingerprint: &'a Fingerprint,
+    pub(crate) baseline: &'a str,
+    /// The version of the template that it is copied from.
+    pub(crate) template: &'a str,
+}
+
 /// Says what is about to be made, before the first of it is.
-pub(crate) async fn begin(
-    connection: &mut PgConnection,
-    env: &EnvId,
-    generation: u32,
-    of: &planner::spec::Origin,
-    fingerprint: &Fingerprint,
-    baseline: &str,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn begin(connection: &mut PgConnection, begun: &Begun<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO databases (name, env, generation, project, sha, trust, fingerprint, baseline) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO UPDATE SET \
-         project = $4, sha = $5, trust = $6, fingerprint = $7, baseline = $8, complete = false, made_at = now()",
+        "INSERT INTO databases (name, env, generation, project, sha, trust, fingerprint, baseline, template) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET project = $4, sha = $5, trust = $6, \
+         fingerprint = $7, baseline = $8, template = $9, complete = false, made_at = now()",
     )
-    .bind(names::database(env, generation))
-    .bind(env.as_str())
-    .bind(i64::from(generation))
-    .bind(of.project.as_str())
-    .bind(of.sha.to_string())
-    .bind(of.trust.as_str())
-    .bind(&fingerprint.0)
-    .bind(baseline)
+    .bind(names::database(begun.env, begun.generation))
+    .bind(begun.env.as_str())
+    .bind(i64::from(begun.generation))
+    .bind(begun.of.project.as_str())
+    .bind(begun.of.sha.to_string())
+    .bind(begun.of.trust.as_str())
+    .bind(&begun.fingerprint.0)
+    .bind(begun.baseline)
+    .bind(begun.template)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The database of a sealed template.
+pub(crate) async fn sealed(connection: &mut PgConnection, version: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT database FROM baselines WHERE version = $1")
+        .bind(version)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Versions with extensions from which no database was made that there is or is being made.
+pub(crate) async fn unused(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT version FROM baselines b WHERE version LIKE '%+%' \
+         AND NOT EXISTS (SELECT FROM databases d WHERE d.template = b.version)",
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// Holds a name until the connection goes back to the pool. A call that was lost holds it for as long as the server
 /// works at it, so whoever comes next finds its work done, not half done.
 pub(crate) async fn lock(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock(hashtextextended($1, 0))").bind(name).execute(connection).await?;
+    Ok(())
+}
+
+/// Lets a name go before that.
+pub(crate) async fn unlock(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_unlock(hashtextextended($1, 0))").bind(name).execute(connection).await?;
     Ok(())
 }

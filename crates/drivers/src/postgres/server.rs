@@ -18,7 +18,9 @@ use tokio::process::{Child, Command};
 
 use super::error::ServerError;
 use super::installed::{Account, Installed};
+use super::process::{running, workers};
 use super::settings::{ADMIN, ServerSettings};
+use super::template::PRELOADED;
 
 /// How long a start may take; after a crash it goes through its log first.
 const START: Duration = Duration::from_secs(120);
@@ -33,6 +35,8 @@ pub struct Server {
     settings: ServerSettings,
     account: Account,
     installed: Installed,
+    /// Whether it ran before we came.
+    found: bool,
     /// Cleared by `stop`, so that `keep` does not work against it.
     wanted: AtomicBool,
     /// Only one start or stop at a time.
@@ -49,10 +53,17 @@ impl Server {
         let made_by = fs::read_to_string(settings.data().join("PG_VERSION")).ok();
         let wanted = made_by.and_then(|text| text.trim().parse().ok());
         let installed = Installed::find(settings.bin_dir.as_deref(), wanted)?;
-        let server =
-            Server { settings, account, installed, wanted: AtomicBool::new(true), gate: tokio::sync::Mutex::new(()) };
+        let found = running(&settings.data()).is_some();
+        let (wanted, gate) = (AtomicBool::new(true), tokio::sync::Mutex::new(()));
+        let server = Server { settings, account, installed, found, wanted, gate };
         server.revive().await?;
         Ok(server)
+    }
+
+    /// Whether it ran already when [`Server::start`] took it up: containers may be using it.
+    #[must_use]
+    pub fn found(&self) -> bool {
+        self.found
     }
 
     /// Starts the server if it does not run, also after `stop`. True if it had to.
@@ -188,7 +199,7 @@ impl Server {
     /// Writes the files that the server reads. True if one differs from what was there.
     fn write_files(&self) -> Result<bool, ServerError> {
         let mut changed = false;
-        for (path, content) in self.settings.files(&self.account.name) {
+        for (path, content) in self.settings.files(&self.account.name, &self.preloaded()) {
             let failed = |source| ServerError::Io { path: path.clone(), source };
             if fs::read(&path).is_ok_and(|old| old == content.as_bytes()) {
                 continue;
@@ -200,6 +211,13 @@ impl Server {
             file.persist(&path).map_err(|error| failed(error.error))?;
         }
         Ok(changed)
+    }
+
+    /// Libraries of extensions on offer that work only when loaded at the start. One that is not there would keep the
+    /// server from starting, and is told of when somebody asks for it.
+    fn preloaded(&self) -> Vec<&'static str> {
+        let offered = PRELOADED.into_iter().filter(|name| self.settings.extensions.contains(*name));
+        offered.filter(|name| self.installed.has_library(name)).collect()
     }
 
     /// `initdb`, once. Half-made data is never taken for data: it gets its name last.
@@ -234,7 +252,7 @@ impl Server {
         fs::rename(&half, &data).map_err(failed(&data))
     }
 
-    /// Starts the process and waits until it answers.
+    /// Starts the process and waits until it answers. One that does not answer is ended.
     async fn spawn(&self) -> Result<(), ServerError> {
         let failed = |path: PathBuf| move |source| ServerError::Io { path, source };
         self.look_at_port()?;
@@ -251,7 +269,13 @@ impl Server {
             .stderr(Stdio::from(log))
             .spawn()
             .map_err(failed(self.installed.bin.join("postgres")))?;
-        self.await_answer(Some((&mut child, begun))).await
+        let answered = self.await_answer(Some((&mut child, begun))).await;
+        if answered.is_err()
+            && let Some(pid) = child.id()
+        {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGQUIT);
+        }
+        answered
     }
 
     /// A program of PostgreSQL's, as the server's user, apart from our terminal, environment and standard input.
@@ -334,7 +358,7 @@ pub async fn destroy_at(settings: ServerSettings) -> Result<(), ServerError> {
     let account = Account::find(&settings.user)?;
     let installed = Installed { bin: PathBuf::new(), major: 0 };
     let gate = tokio::sync::Mutex::new(());
-    Server { settings, account, installed, wanted: AtomicBool::new(false), gate }.destroy().await
+    Server { settings, account, installed, found: true, wanted: AtomicBool::new(false), gate }.destroy().await
 }
 
 /// Deletes what is ours in the folder, and the folder if nothing else is in it.
@@ -343,7 +367,7 @@ fn erase(settings: &ServerSettings, account: &str) -> Result<(), ServerError> {
     for folder in [settings.data(), half, settings.socket()] {
         gone(&folder, fs::remove_dir_all(&folder))?;
     }
-    let files = settings.files(account).map(|(path, _)| path);
+    let files = settings.files(account, &[]).map(|(path, _)| path);
     for file in files.iter().chain([&settings.log()]) {
         gone(file, fs::remove_file(file))?;
     }
@@ -357,26 +381,6 @@ fn gone(path: &Path, result: io::Result<()>) -> Result<(), ServerError> {
         }
         _ => Ok(()),
     }
-}
-
-/// The server whose data this is: the process of the pid file, if it works in that folder.
-fn running(data: &Path) -> Option<i32> {
-    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    // A negative number marks a single-user backend, which is no server.
-    let pid = text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
-    works_in(pid, &data.canonicalize().ok()?).then_some(pid)
-}
-
-/// All processes that work in the folder: a server and its backends.
-fn workers(data: &Path) -> Vec<i32> {
-    let Ok(data) = data.canonicalize() else { return Vec::new() };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| works_in(*pid, &data)).collect()
-}
-
-fn works_in(pid: i32, data: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
 }
 
 /// What the server wrote last, since it was started.

@@ -1,5 +1,6 @@
 //! What the managed server is told: where it listens, who may connect, how much it may take.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// Connections of all environments together: those awake or dozing, times the limit of each.
     pub max_connections: u32,
+    /// Extensions that manifests may name. Those that the server has to load at its start are loaded, where installed.
+    pub extensions: BTreeSet<String>,
     /// Whether commits wait for the disk. False loses the data when the machine loses power: for demo and tests.
     pub durable: bool,
 }
@@ -31,7 +34,17 @@ impl ServerSettings {
     #[must_use]
     pub fn new(home: PathBuf, address: IpAddr) -> ServerSettings {
         let user = "postgres".to_owned();
-        ServerSettings { home, bin_dir: None, user, address, port: 5432, max_connections: 200, durable: true }
+        let extensions = BTreeSet::new();
+        ServerSettings {
+            home,
+            bin_dir: None,
+            user,
+            address,
+            port: 5432,
+            max_connections: 200,
+            extensions,
+            durable: true,
+        }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -47,11 +60,12 @@ impl ServerSettings {
     }
 
     /// Name and content of the files that the server reads, all in `home`.
-    pub(crate) fn files(&self, account: &str) -> [(PathBuf, String); 3] {
+    /// `preloaded`: libraries that are loaded at the start.
+    pub(crate) fn files(&self, account: &str, preloaded: &[&str]) -> [(PathBuf, String); 3] {
         [
             (self.home.join("pg_hba.conf"), HBA.to_owned()),
             (self.home.join("pg_ident.conf"), format!("own root {ADMIN}\nown {} {ADMIN}\n", quoted(account))),
-            (self.configuration(), self.server_file()),
+            (self.configuration(), self.server_file(preloaded)),
         ]
     }
 
@@ -59,7 +73,7 @@ impl ServerSettings {
         self.home.join("postgresql.conf")
     }
 
-    fn server_file(&self) -> String {
+    fn server_file(&self, preloaded: &[&str]) -> String {
         let file = |name: &str| quoted_path(&self.home.join(name));
         // Connections that Sidestage keeps for itself, however many the environments take.
         let reserved = 16;
@@ -75,6 +89,7 @@ unix_socket_directories = {socket}
 max_connections = {connections}
 superuser_reserved_connections = {reserved}
 cluster_name = 'sidestage'
+shared_preload_libraries = '{preloaded}'
 
 password_encryption = 'scram-sha-256'
 authentication_timeout = '10s'
@@ -100,6 +115,7 @@ jit = off
             ident = file("pg_ident.conf"),
             address = self.address,
             port = self.port,
+            preloaded = preloaded.join(","),
             socket = quoted_path(&self.socket()),
             durable = if self.durable { "on" } else { "off" },
             connections = self.max_connections.saturating_add(reserved),

@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use planner::command::Command;
+use planner::identity::{ProjectName, Sha};
 use planner::view::View;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +48,16 @@ impl Client {
     pub async fn command(&self, command: &Command) -> Result<String, Failed> {
         let answer: Value = self.post("/api/v1/commands", command).await?;
         Ok(answer["ok"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Stages what a branch or tag points to now, watched or not; returns that commit and the line of the decision.
+    ///
+    /// # Errors
+    /// No controller, or its refusal: an unknown name comes with the nearest ones.
+    pub async fn stage_ref(&self, project: &ProjectName, name: &str) -> Result<(Sha, String), Failed> {
+        let path = format!("/api/v1/projects/{project}/refs");
+        let answer: Staged = self.post(&path, &serde_json::json!({ "ref": name })).await?;
+        Ok((answer.sha, answer.ok))
     }
 
     /// Reads a resource.
@@ -129,6 +140,12 @@ fn broken(error: hyper::Error) -> Failed {
 fn refusal(status: StatusCode, body: &[u8]) -> Failed {
     let line = serde_json::from_slice::<Value>(body).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
     Failed::Refused(line.unwrap_or_else(|| format!("the controller answered {status}")))
+}
+
+#[derive(serde::Deserialize)]
+struct Staged {
+    sha: Sha,
+    ok: String,
 }
 
 /// A body in pieces.

@@ -30,7 +30,8 @@ pub enum Command {
     Show(Show),
     /// Print the log of a container, a job or the build
     Logs(Logs),
-    /// Bring a commit up: a first time, again after removal or expiry, or again after failure (elsewhere: up, deploy)
+    /// Bring a commit up: a first time, again after removal or expiry, or again after failure (elsewhere: up, deploy). Any
+    /// branch or tag of the project will do: `stage shop v5.2.1`
     Stage(Act),
     /// Let foreign code run at exactly this commit, and stage it
     Approve(Act),
@@ -357,6 +358,12 @@ async fn do_plain(client: &Client, plain: &Plain, verb: &str, screen: &mut Scree
 
 async fn do_it(client: &Client, act: &Act, verb: &str, goal: Goal, screen: &mut Screen) -> Result<(), Failed> {
     let view = client.view().await?;
+    if verb == "stage"
+        && let Some((project, name)) = target::unlisted(&view, &act.plain.target)
+    {
+        let (sha, said) = client.stage_ref(project, name).await?;
+        return begun(client, &Target { project: project.clone(), sha }, goal, 0, act, &said, screen).await;
+    }
     let target = Target::find(&view, &act.plain.target)?;
     if verb == "approve" && !target::is_full(&act.plain.target) {
         let line = format!("sidestage approve {} {}", target.project, target.sha);
@@ -364,10 +371,23 @@ async fn do_it(client: &Client, act: &Act, verb: &str, goal: Goal, screen: &mut 
     }
     let before = target.commit(&view).map(|commit| commit.generation);
     let said = client.command(&command(verb, target.project.clone(), target.sha)).await?;
+    begun(client, &target, goal, before.unwrap_or(0), act, &said, screen).await
+}
+
+/// Says what was decided, or waits for what comes of it if that was asked for; `before` is the generation until now.
+async fn begun(
+    client: &Client,
+    target: &Target,
+    goal: Goal,
+    before: u32,
+    act: &Act,
+    said: &str,
+    screen: &mut Screen,
+) -> Result<(), Failed> {
     if !act.wait {
-        return say(screen, &said);
+        return say(screen, said);
     }
-    wait::until(client, &target, goal, before.unwrap_or(0), act.timeout, screen).await
+    wait::until(client, target, goal, before, act.timeout, screen).await
 }
 
 /// The command of that verb, which is one of those above.

@@ -33,16 +33,7 @@ fn names(view: &View) -> String {
 impl Target {
     /// From `[PROJECT] COMMIT`.
     pub(super) fn find(view: &View, words: &[String]) -> Result<Target, Failed> {
-        let (project, word) = match words {
-            [project, word] => (self::project(view, project)?, word),
-            [word] => match view.projects.as_slice() {
-                [only] => (only, word),
-                _ => {
-                    return Err(Failed::Usage(format!("name the project before {word:?}; there are: {}", names(view))));
-                }
-            },
-            _ => return Err(Failed::Usage("name a project and a commit".to_owned())),
-        };
+        let (project, word) = split(view, words)?;
         let sha = match word.parse() {
             Ok(sha) => sha,
             Err(_) => head(project, word)?,
@@ -63,6 +54,25 @@ impl Target {
     pub(super) fn unknown(&self) -> Failed {
         Failed::Refused(format!("{} knows no commit {}: push it, or see `sidestage ls`", self.project, self.sha))
     }
+}
+
+/// The project and the word for one of its commits.
+fn split<'v, 'w>(view: &'v View, words: &'w [String]) -> Result<(&'v ProjectView, &'w str), Failed> {
+    match words {
+        [project, word] => Ok((self::project(view, project)?, word)),
+        [word] => match view.projects.as_slice() {
+            [only] => Ok((only, word)),
+            _ => Err(Failed::Usage(format!("name the project before {word:?}; there are: {}", names(view)))),
+        },
+        _ => Err(Failed::Usage("name a project and a commit".to_owned())),
+    }
+}
+
+/// Project and name, when nothing that is shown goes by that name: perhaps a branch or tag that is not watched.
+pub(super) fn unlisted<'v, 'w>(view: &'v View, words: &'w [String]) -> Option<(&'v ProjectName, &'w str)> {
+    let (project, word) = split(view, words).ok()?;
+    let listed = word.parse::<Sha>().is_ok() || project.refs.iter().any(|of| goes_by(&of.name, word));
+    (!listed && begun_with(project, word).is_empty()).then_some((&project.name, word))
 }
 
 /// The head of the ref that goes by that name.
@@ -98,13 +108,7 @@ fn goes_by(of: &Ref, word: &str) -> bool {
 
 /// Nothing goes by that name: perhaps a sha was cut short, which never decides anything, so it is spelt out.
 fn unknown(project: &ProjectView, word: &str) -> Failed {
-    let lower = word.to_ascii_lowercase();
-    let hex = word.len() >= 4 && lower.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut full: Vec<_> =
-        project.refs.iter().flat_map(|of| &of.commits).map(|commit| commit.sha.to_string()).collect();
-    full.retain(|sha| hex && sha.starts_with(&lower));
-    full.sort_unstable();
-    full.dedup();
+    let full = begun_with(project, word);
     if full.is_empty() {
         return Failed::Usage(format!(
             "{} has no pull request, branch or tag {word:?}: see `sidestage ls {0}`, or name the commit by all 40 digits",
@@ -112,4 +116,16 @@ fn unknown(project: &ProjectView, word: &str) -> Failed {
         ));
     }
     Failed::Usage(format!("a commit is named by all 40 digits; {word} may be {}", full.join(" or ")))
+}
+
+/// The known commits whose ids begin with these digits, at least four of them.
+fn begun_with(project: &ProjectView, word: &str) -> Vec<String> {
+    let lower = word.to_ascii_lowercase();
+    let hex = word.len() >= 4 && lower.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut full: Vec<_> =
+        project.refs.iter().flat_map(|of| &of.commits).map(|commit| commit.sha.to_string()).collect();
+    full.retain(|sha| hex && sha.starts_with(&lower));
+    full.sort_unstable();
+    full.dedup();
+    full
 }

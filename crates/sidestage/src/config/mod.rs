@@ -1,17 +1,18 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
+mod front;
 mod secret_file;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
 
+pub use front::Certificate;
 pub use secret_file::{read_password, read_secrets};
-use tables::{Access, Alias, Dns, Forks, Tls};
+use tables::{Access, Alias, Forks};
 pub use tables::{Config, Database, Engine, Listen, Network, Project, Registry};
 
 impl Config {
@@ -55,9 +56,7 @@ impl Config {
         if !(0.01..=256.0).contains(&self.limits.cpu) {
             bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
         }
-        if self.front.dns == Dns::Authoritative && self.listen.dns.is_none() {
-            bail!("[front] dns = \"authoritative\" needs an address: set [listen] dns, such as \"203.0.113.7:53\"");
-        }
+        self.check_front()?;
         if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
             bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
         }
@@ -86,24 +85,6 @@ impl Config {
         Ok(())
     }
 
-    /// Where the DNS listens, if it does.
-    #[must_use]
-    pub fn dns(&self) -> Option<SocketAddr> {
-        self.listen.dns.filter(|_| self.front.dns == Dns::Authoritative)
-    }
-
-    /// `http` or `https`: how visitors reach environments.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        if self.front.tls == Tls::Proxy { "https" } else { "http" }
-    }
-
-    /// The port of the inner edge: that of visitors' URLs, so that a name means the same inside and outside.
-    #[must_use]
-    pub fn inner_port(&self) -> u16 {
-        if self.front.tls == Tls::Proxy { 80 } else { self.listen.http.port() }
-    }
-
     /// Base URL of the console.
     #[must_use]
     pub fn console_url(&self) -> String {
@@ -114,11 +95,10 @@ impl Config {
     #[must_use]
     pub fn policy(&self) -> Policy {
         let own_port = if self.scheme() == "https" { 443 } else { 80 };
-        let port = if self.front.tls == Tls::Proxy { own_port } else { self.listen.http.port() };
         Policy {
             domain: self.domain.clone(),
             scheme: self.scheme().to_owned(),
-            port: Some(port).filter(|port| *port != own_port),
+            port: Some(self.port()).filter(|port| *port != own_port),
             console_url: Some(self.console_url()),
             projects: self.project.iter().map(|project| (project.name.clone(), project.policy())).collect(),
             limits: Limits {

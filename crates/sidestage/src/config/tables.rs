@@ -61,12 +61,12 @@ pub struct Config {
 pub struct Listen {
     /// Visitors.
     pub http: SocketAddr,
+    /// Visitors by https, where we end TLS ourselves; 127.0.0.1:8443 if none is given.
+    pub https: Option<SocketAddr>,
     /// The authoritative DNS, UDP and TCP; none with `front.dns = "off"`.
     pub dns: Option<SocketAddr>,
     /// The console.
     pub console: SocketAddr,
-    #[serde(rename = "https")]
-    _https: Option<NotYet>,
 }
 
 impl Default for Listen {
@@ -74,9 +74,9 @@ impl Default for Listen {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         Listen {
             http: SocketAddr::new(loopback, 8080),
+            https: None,
             dns: None,
             console: SocketAddr::new(loopback, 8081),
-            _https: None,
         }
     }
 }
@@ -85,6 +85,8 @@ impl Default for Listen {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Front {
     pub(super) tls: Tls,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     pub(super) dns: Dns,
     #[serde(rename = "trusted_proxies")]
     _trusted_proxies: Option<NotYet>,
@@ -99,12 +101,17 @@ pub(super) enum Dns {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Tls {
     #[default]
     Off,
     /// TLS ends in front of us: URLs are https, we listen in clear.
     Proxy,
+    /// A local authority of ours signs the certificate.
+    SelfSigned,
+    /// Certificate and key are the operator's.
+    Files,
+    Acme,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

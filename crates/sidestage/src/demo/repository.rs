@@ -1,12 +1,13 @@
 //! The demo's repository: a bare one with the sample application, and a person's work on it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use planner::identity::Sha;
 use tokio::process::Command;
 
-/// Files of a commit: path and content.
+/// Files of a commit: path and content. Those that begin with `#!` are executable.
 pub type Files<'a> = &'a [(&'a str, &'a str)];
 
 /// The sample application, file by file.
@@ -83,7 +84,10 @@ impl Repository {
         for (name, content) in files {
             let path = self.clone.join(name);
             std::fs::create_dir_all(path.parent().unwrap_or(&self.clone))?;
-            std::fs::write(path, content)?;
+            std::fs::write(&path, content)?;
+            if content.starts_with("#!") {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::phases::{self, Phases};
 use super::site::{ByHand, Site, await_page};
 use super::{Options, Row, rounds, timed};
 use crate::run::{cargo, output};
@@ -38,29 +39,52 @@ pub(crate) fn all(options: &Options) -> Result<Vec<Row>> {
 }
 
 /// A commit with the tree of an earlier one, against the same steps by hand: build (cached), database, container, poll.
+/// Both sides begin with the same commit in somebody's working tree and `git push` it to a bare repository of their own,
+/// since nobody stages what nobody has pushed; only ours has the hook. Both have built this tree before and still have
+/// the image, ours because a branch with that tree is open.
 fn push(options: &Options, site: &Site, by_hand: &ByHand) -> Result<Option<Row>> {
     if !options.wants(PUSH) {
         return Ok(None);
     }
+    let built = site.commit()?;
+    site.push("built")?;
+    await_page(&site.edge, &site.host(&built))?;
+    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
     let ours = |round: usize| {
         let branch = format!("round-{round}");
         let sha = site.commit()?;
+        let mut phases = Phases::begin();
         let took = timed(|| {
             site.push(&branch)?;
-            await_page(&site.edge, &site.host(&sha))
+            phases.end("git push with its hook");
+            await_page(&site.edge, &site.host(&sha))?;
+            phases.end("page");
+            Ok(())
         })?;
+        of_ours.push(phases);
         site.delete(&branch)?;
-        site.await_nothing()?;
+        site.await_left(1)?;
         Ok(took)
     };
     let peer = |round: usize| {
         let name = format!("by_hand_{round}");
-        let took = timed(|| by_hand.up(&name))?;
+        site.commit()?;
+        let mut phases = Phases::begin();
+        let took = timed(|| {
+            by_hand.push()?;
+            phases.end("git push");
+            by_hand.up(&name, &mut phases)
+        })?;
+        of_peer.push(phases);
         by_hand.down(&name)?;
         Ok(took)
     };
     let (ours, peer) = rounds(options.rounds, ours, peer)?;
-    let peer_name = "docker build, createdb -T, docker run, poll".to_owned();
+    site.delete("built")?;
+    site.await_nothing()?;
+    phases::print("ours", &of_ours);
+    phases::print("by hand", &of_peer);
+    let peer_name = "git push, docker build, createdb -T, docker run, poll".to_owned();
     Ok(Some(Row { case: PUSH.to_owned(), ours, peer, peer_name, unit: "ms", goal: 1.1 }))
 }
 
@@ -72,7 +96,7 @@ fn wake(options: &Options, site: &Site, by_hand: &ByHand) -> Result<Option<Row>>
     let sha = site.commit()?;
     site.push("sleeper")?;
     await_page(&site.edge, &site.host(&sha))?;
-    by_hand.up("sleeper")?;
+    by_hand.up("sleeper", &mut Phases::begin())?;
     let ours = |_| {
         site.client(&["sleep", "--wait", "bench", &sha])?;
         // Falling asleep is not what is measured.

@@ -1,6 +1,7 @@
 //! Measures beside what one would do by hand: interleaved rounds on one machine, a table, and rows of JSON.
 
 mod main;
+mod phases;
 mod site;
 
 use std::path::PathBuf;

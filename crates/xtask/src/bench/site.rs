@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::phases::Phases;
 use crate::engine::docker;
 use crate::run::{cargo, find, output, succeeds, terminate, to_end, workspace};
 
@@ -193,19 +194,23 @@ fn configuration(folder: &Path, http: u16, console: u16) -> String {
     )
 }
 
-/// A bare repository whose hook tells Sidestage, and a tree to work in.
+/// A bare repository whose hook tells Sidestage, one for the way by hand, and a tree to work in.
 fn repository(folder: &Path, program: &Path) -> Result<()> {
     let tree = folder.join("tree");
     output(git(folder).args(["init", "--quiet", "--bare", "--initial-branch=main", "bench.git"]))?;
     output(git(&tree).args(["init", "--quiet", "--initial-branch=main"]))?;
     output(git(&tree).args(["remote", "add", "origin", "../bench.git"]))?;
+    output(git(folder).args(["init", "--quiet", "--bare", "--initial-branch=main", "by-hand.git"]))?;
+    output(git(&tree).args(["remote", "add", "by-hand", "../by-hand.git"]))?;
     fs::write(tree.join("Dockerfile"), DOCKERFILE)?;
     fs::write(tree.join(".sidestage.toml"), MANIFEST)?;
     fs::write(tree.join("index.html"), "here\n")?;
     fs::copy(find("busybox").context("busybox")?, tree.join("busybox"))?;
     output(git(&tree).args(["add", "--all"]))?;
     output(git(&tree).args(["commit", "--quiet", "--message", "The beginning"]))?;
-    output(git(&tree).args(["push", "--quiet", "origin", "HEAD:refs/heads/main"]))?;
+    for remote in ["origin", "by-hand"] {
+        output(git(&tree).args(["push", "--quiet", remote, "HEAD:refs/heads/main"]))?;
+    }
     let hook = folder.join("bench.git/hooks/post-receive");
     let config = folder.join("sidestage.toml");
     fs::write(&hook, format!("#!/bin/sh\nexec {} --config {} notify bench\n", program.display(), config.display()))?;
@@ -268,12 +273,22 @@ impl ByHand<'_> {
         output(build.arg(tree)).map(drop)
     }
 
+    /// Pushes the newest commit to a repository without a hook.
+    pub(crate) fn push(&self) -> Result<()> {
+        self.site.git(&["push", "--quiet", "--force", "by-hand", "HEAD:refs/heads/main"]).map(drop)
+    }
+
     /// Build, database, container, page.
-    pub(crate) fn up(&self, name: &str) -> Result<()> {
+    pub(crate) fn up(&self, name: &str, phases: &mut Phases) -> Result<()> {
         self.build()?;
+        phases.end("docker build");
         output(self.postgres("createdb")?.args(["--template", &self.template, name]))?;
+        phases.end("createdb");
         output(docker().args(["run", "--detach", "--init", "--name", name, "--publish", "127.0.0.1::8080", IMAGE]))?;
-        self.page(name)
+        phases.end("docker run");
+        self.page(name)?;
+        phases.end("docker port, page");
+        Ok(())
     }
 
     pub(crate) fn stop(&self, name: &str) -> Result<()> {

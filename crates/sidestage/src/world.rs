@@ -1,0 +1,132 @@
+//! The outside world as one instance sees it: service address, database server, object store, engine, repositories.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use anyhow::Context;
+use drivers::Driver;
+use drivers::docker::{self, Docker};
+use drivers::git::GitForge;
+use drivers::objects::{ObjectStore, Objects};
+use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
+use planner::identity::{InstanceKey, ProjectName};
+use planner::injected::Endpoints;
+use planner::resource::{Backend, Failure};
+use tokio::runtime::Handle;
+use tracing::error;
+
+use crate::config::Config;
+use crate::state_dir::{self, StateDir};
+use crate::teardown;
+
+/// One driver for each backend.
+pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
+
+/// One forge for each project.
+type Forges = BTreeMap<ProjectName, Arc<GitForge>>;
+
+/// Everything outside that an instance acts on.
+pub(crate) struct World {
+    pub(crate) docker: Docker,
+    pub(crate) server: Arc<Server>,
+    pub(crate) store: Arc<ObjectStore>,
+    pub(crate) drivers: Drivers,
+    pub(crate) forges: Forges,
+    pub(crate) services: Ipv4Addr,
+}
+
+/// What one start has made that outlives the process. What it found stays whatever happens: containers rely on it.
+#[derive(Default)]
+pub(crate) struct Made {
+    bridge: Option<InstanceKey>,
+    server: Option<Arc<Server>>,
+}
+
+impl Made {
+    /// Stops and removes it, after a start that failed. The database server's files stay for the next start.
+    pub(crate) async fn take_back(self) {
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
+        if let Some(key) = self.bridge
+            && let Err(failure) = docker::remove_service_bridge(&key).await
+        {
+            error!(%failure, "the service address is left");
+        }
+    }
+}
+
+impl World {
+    /// Opens it. What had to be made for that stands in `made`, also when a later part fails. `public`: clients trust the
+    /// certificate of both edges as they come.
+    pub(crate) async fn open(
+        config: &Config,
+        dir: &StateDir,
+        key: &InstanceKey,
+        public: bool,
+        made: &mut Made,
+    ) -> anyhow::Result<World> {
+        let forges = forges(config, dir)?;
+        let bridge = docker::service_bridge(key, config.network.services).await.context("the service address")?;
+        made.bridge = bridge.made.then(|| key.clone());
+        let services = bridge.address;
+        let objects = config.objects_url(public);
+        let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
+        let policy = config.policy();
+        let settings = docker::Settings {
+            pool: config.network.pool,
+            runc_for_forks: config.engine.runc_for_forks,
+            pids: i64::from(policy.limits.pids),
+            ..docker::Settings::new(endpoints, services, contexts(&forges))
+        };
+        let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
+        let home = state_dir::services(&config.state_dir).join("postgres");
+        let managed = ServerSettings {
+            bin_dir: config.database.bin_dir.clone(),
+            durable: config.database.durable,
+            extensions: policy.extensions,
+            ..ServerSettings::new(home, IpAddr::from(services))
+        };
+        let server = Arc::new(Server::start(managed).await.context("the database server")?);
+        made.server = (!server.found()).then(|| server.clone());
+        let allowance = Allowance { connections: policy.limits.connections, ..Allowance::default() };
+        let postgres = Postgres::new(&server, key.clone(), allowance);
+        let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
+        let store = Arc::new(store);
+        let drivers: Drivers = BTreeMap::from([
+            (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),
+            (Backend::Postgres, Arc::new(postgres)),
+            (Backend::Objects, Arc::new(Objects::new(store.clone()))),
+        ]);
+        Ok(World { docker, server, store, drivers, forges, services })
+    }
+
+    /// Removes everything of this instance from every backend, and the backends that are its own.
+    pub(crate) async fn destroy(self, key: &InstanceKey) -> anyhow::Result<()> {
+        teardown::remove_everything(&self.drivers).await?;
+        self.server.destroy().await.context("the database server")?;
+        docker::remove_service_bridge(key).await.context("the service address")
+    }
+}
+
+fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
+    let mut forges = Forges::new();
+    for project in &config.project {
+        let mirror = dir.mirrors().join(format!("{}.git", project.name));
+        let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
+            .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
+        forges.insert(project.name.clone(), Arc::new(forge));
+    }
+    Ok(forges)
+}
+
+/// The engine's driver reads a build's source through the forge of its project.
+fn contexts(forges: &Forges) -> docker::Contexts {
+    let (forges, runtime) = (forges.clone(), Handle::current());
+    Arc::new(move |build| {
+        let of = &build.of;
+        let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
+        runtime.block_on(forge.context(of, &build.context, &build.dockerfile))
+    })
+}

@@ -1,0 +1,5 @@
+class ProductsChannel < ApplicationCable::Channel
+  def subscribed
+    stream_from "products"
+  end
+end

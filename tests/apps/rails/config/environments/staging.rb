@@ -1,0 +1,5 @@
+require_relative "production"
+
+Rails.application.configure do
+  config.log_level = :debug
+end
