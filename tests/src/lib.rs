@@ -4,6 +4,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
+mod any_ref;
 mod applications;
 mod arrows;
 mod bad_input;
@@ -15,6 +16,7 @@ mod console;
 mod dns;
 mod docker;
 mod git;
+mod housekeeping;
 mod kit;
 mod manifest;
 mod mutants;

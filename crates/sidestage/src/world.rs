@@ -77,6 +77,7 @@ impl World {
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
+            disk: policy.limits.disk,
             pids: i64::from(policy.limits.pids),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
@@ -116,7 +117,7 @@ fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
         let mirror = dir.mirrors().join(format!("{}.git", project.name));
         let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
             .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
-        forges.insert(project.name.clone(), Arc::new(forge));
+        forges.insert(project.name.clone(), Arc::new(forge.with(project.source)));
     }
     Ok(forges)
 }

@@ -30,10 +30,14 @@ pub(super) struct Engine {
     pub(super) files: Files,
 }
 
-pub(super) fn key() -> InstanceKey {
-    let mut bytes = [0; 32];
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    InstanceKey::new(bytes)
+    bytes
+}
+
+pub(super) fn key() -> InstanceKey {
+    InstanceKey::new(random())
 }
 
 pub(super) fn settings(files: &Files) -> Settings {

@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod bodies;
+mod buildkit;
 mod builds;
 mod containers;
+mod disk;
 mod engine;
 mod jobs;
 mod networks;
+mod registries;
+mod registry;
 mod services;

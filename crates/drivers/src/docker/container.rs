@@ -70,6 +70,9 @@ impl Docker {
         needs: &Listing,
         log: &Log,
     ) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let found = self.obtain(resource, container, needs, log).await?;
         if resource.run == Run::Running {
             self.start(&resource.id, &found).await?;
@@ -232,6 +235,9 @@ impl Docker {
     }
 
     async fn ended_early(&self, id: &ResourceId, container: &Container) -> Failure {
+        if let Some(failure) = self.full(id) {
+            return failure;
+        }
         let found = match self.find(id).await {
             Ok(Some(found)) => found,
             Ok(None) => return Failure::transient(format!("{} was removed while it started", id.name)),
@@ -239,7 +245,8 @@ impl Docker {
         };
         let ended = self.how_it_ended(&found.seen).await;
         let said = self.last_words(&found.id).await;
-        let text = format!("{}{said}", ended.text(&id.name, container.memory));
+        let deaths = self.deaths_of(&found.id);
+        let text = format!("{}{said}", ended.text(&id.name, container.memory, deaths));
         // Killed from outside is no fault of its own; whether any other is believed the first time, the planner decides.
         if ended.lost { Failure::transient(text) } else { Failure::permanent(text) }
     }
@@ -293,10 +300,12 @@ impl Docker {
 
     /// Removes a container with its volumes.
     pub(super) async fn remove_container(&self, id: &ResourceId) -> Result<(), Failure> {
-        match self.find(id).await? {
-            Some(found) => self.delete(&found.id).await,
-            None => Ok(()),
+        if let Some(found) = self.find(id).await? {
+            self.delete(&found.id).await?;
         }
+        // What it wrote is gone with it.
+        lock(&self.inner.full).remove(id);
+        Ok(())
     }
 
     /// Removes by the engine's id. In progress already counts as done: the next listing says whether it is gone.
@@ -305,6 +314,7 @@ impl Docker {
         let done = self.engine().await?.remove_container(engine_id, Some(options)).await;
         lock(&self.inner.rested).remove(engine_id);
         lock(&self.inner.ended).remove(engine_id);
+        lock(&self.inner.deaths).remove(engine_id);
         match done {
             Err(error) if !is_absent(&error) && !is_conflict(&error) => Err(self.fail("removing a container", &error)),
             _ => Ok(()),

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
-use futures_util::StreamExt;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use planner::resource::{Failure, Kind, Owner, Resource};
 use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
@@ -29,6 +27,30 @@ impl Docker {
     ) -> Result<Option<Found>, Failure> {
         let id = &resource.id;
         let env = env_of(id)?;
+        let (body, strict) = self.body(resource, container, needs, network, &id.name, log).await?;
+        let asked = body.host_config.clone().unwrap_or_default();
+        let options =
+            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
+        let made = match self.engine().await?.create_container(Some(options), body).await {
+            Err(error) if is_conflict(&error) => return Ok(None),
+            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+        };
+        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        Ok(Some(Found { id: made.id, seen }))
+    }
+
+    /// The request that creates it under this name in its network, and whether its body is the strict one.
+    pub(super) async fn body(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+        network: &str,
+        name: &str,
+        log: &Log,
+    ) -> Result<(ContainerCreateBody, bool), Failure> {
+        let id = &resource.id;
+        let env = env_of(id)?;
         let (image, inspected) = self.image_for(container, needs, log).await?;
         let config = inspected.config.unwrap_or_default();
         let strict = container.of.trust.is_foreign() && !container.companion;
@@ -47,7 +69,7 @@ impl Docker {
                 .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
         let parts = Parts {
             settings: self.settings(),
-            name: &id.name,
+            name,
             container,
             image: &image,
             config: &config,
@@ -57,21 +79,12 @@ impl Docker {
             command,
             labels: self.container_labels(resource, container, needs)?,
         };
-        let body = parts.body();
-        let asked = body.host_config.clone().unwrap_or_default();
-        let options =
-            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
-        let made = match self.engine().await?.create_container(Some(options), body).await {
-            Err(error) if is_conflict(&error) => return Ok(None),
-            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
-        };
-        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        Ok(Some(Found { id: made.id, seen }))
+        Ok((parts.body(), strict))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
     /// Answers what the engine says of the container.
-    async fn approve(
+    pub(super) async fn approve(
         &self,
         container: &str,
         warnings: &[String],
@@ -113,6 +126,9 @@ impl Docker {
         if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
             all.insert(labels::BASELINE.to_owned(), baseline);
         }
+        if container.companion {
+            all.insert(labels::COMPANION.to_owned(), "true".to_owned());
+        }
         if let Some(digest) = planner::secrets::digest(&container.secrets) {
             all.insert(labels::SECRETS.to_owned(), digest);
         }
@@ -142,34 +158,12 @@ impl Docker {
         if matches!(container.image, ImageSource::Built(_)) {
             return Err(Failure::transient("its image is gone; it is built again"));
         }
-        self.pull(&reference, log).await?;
+        self.pull(&reference, log).await.map_err(|failure| match failure {
+            // A companion's image is not on its way: somebody named one that there is not.
+            Failure::Waiting { text } => Failure::transient(format!("the image is not there: {text}")),
+            other => other,
+        })?;
         let seen = engine.inspect_image(&reference).await;
         seen.map(|seen| (reference, seen)).map_err(|error| self.fail("looking at the image", &error))
-    }
-
-    async fn pull(&self, reference: &str, log: &Log) -> Result<(), Failure> {
-        log.line(&format!("pulling {reference}"));
-        let (image, tag) = match reference.rsplit_once(':') {
-            Some((image, tag)) if !tag.contains('/') && !reference.contains('@') => (image, tag),
-            _ if reference.contains('@') => (reference, ""),
-            _ => (reference, "latest"),
-        };
-        let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
-        let engine = self.engine().await?;
-        let mut account = engine.create_image(Some(options), None, None);
-        while let Some(info) = account.next().await {
-            if let Err(error) = info {
-                let why = match &error {
-                    Error::DockerStreamError { error } => error.clone(),
-                    Error::DockerResponseServerError { message, .. } => message.clone(),
-                    other => return Err(self.fail("pulling the image", other)),
-                };
-                return Err(Failure::transient(format!(
-                    "the image {reference} is not on this machine and could not be pulled: {}",
-                    super::one_line(&why)
-                )));
-            }
-        }
-        Ok(())
     }
 }

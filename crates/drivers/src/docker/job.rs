@@ -27,6 +27,9 @@ impl Docker {
         needs: &Listing,
         log: &Log,
     ) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let found = self.fresh(resource, container, needs, log).await?;
         if found.status() != ContainerStateStatusEnum::EXITED {
             self.start(&resource.id, &found).await?;
@@ -107,6 +110,9 @@ impl Docker {
     }
 
     async fn judge(&self, resource: &Resource, container: &Container, found: &Found) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let name = &resource.id.name;
         let seen = self.find(&resource.id).await?.filter(|now| now.id == found.id);
         let seen = seen.ok_or_else(|| Failure::transient(format!("{name} was removed while it ran")))?;
@@ -115,8 +121,8 @@ impl Docker {
             return Err(Failure::transient(format!("{name} was cut off before it ended; it runs again")));
         }
         if ended.code != 0 {
-            let said = self.last_words(&found.id).await;
-            return Err(Failure::permanent(format!("{}{said}", ended.text(name, container.memory))));
+            let (said, deaths) = (self.last_words(&found.id).await, self.deaths_of(&found.id));
+            return Err(Failure::permanent(format!("{}{said}", ended.text(name, container.memory, deaths))));
         }
         let vanished = || Failure::transient(format!("{name} vanished after it ended"));
         let observed = self.look(&resource.id).await?.ok_or_else(vanished)?;

@@ -24,8 +24,13 @@ pub(super) const IMAGE: &str = "sidestage.image";
 /// Digest of the secrets' versions that a container was created with.
 pub(super) const SECRETS: &str = "sidestage.secrets";
 
+/// Whether it is a companion, whose image the operator chose.
+pub(super) const COMPANION: &str = "sidestage.companion";
+
 /// Kind of the short-lived containers that are only looked into. Never listed as anything.
 pub(super) const PROBE: &str = "probe";
+/// Kind of what a person runs once inside an environment. Never listed as anything.
+pub(super) const RUN: &str = "run";
 
 /// What the labels of a container or network say.
 pub(super) struct Ours {
@@ -35,6 +40,7 @@ pub(super) struct Ours {
     pub(super) baseline: Option<String>,
     pub(super) image: Option<String>,
     pub(super) secrets: Option<String>,
+    pub(super) companion: bool,
 }
 
 /// Labels of a thing that belongs to an environment.
@@ -76,6 +82,7 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
         baseline: get(BASELINE).map(str::to_owned),
         image: get(IMAGE).map(str::to_owned),
         secrets: get(SECRETS).map(str::to_owned),
+        companion: get(COMPANION).is_some(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder};
 use futures_util::{StreamExt, stream};
+use nix::sys::signal::Signal;
 use planner::resource::{Failure, Kind, Observed, Outputs, Owner, Phase, ResourceId, Run};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -31,15 +32,19 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// The reason for people.
-    pub(super) fn text(self, name: &str, memory: u64) -> String {
+    /// The reason for people. `deaths`: how often memory ended something in it.
+    pub(super) fn text(self, name: &str, memory: u64, deaths: u32) -> String {
         if self.oom {
             let (limit, more) = (size(memory), manifest_size(memory * 2));
-            return format!("{name} was killed at its limit of {limit}; set memory = \"{more}\"");
+            let times = if deaths > 1 { format!(", {deaths} times") } else { String::new() };
+            return format!("{name} was killed at its limit of {limit}{times}; set memory = \"{more}\"");
         }
+        let signal = i32::try_from(self.code - 128).ok().and_then(|number| Signal::try_from(number).ok());
         match self.code {
             0 => format!("{name} exited (code 0) instead of staying"),
+            126 => format!("{name} exited with code 126: its command cannot be executed"),
             127 => format!("{name} exited with code 127: its command was not found"),
+            code if let Some(signal) = signal => format!("{name} exited with code {code} ({signal})"),
             code => format!("{name} exited with code {code}"),
         }
     }
@@ -94,6 +99,7 @@ impl Docker {
     fn forget_absent(&self, seen: &[ContainerSummary]) {
         let present: HashSet<&str> = seen.iter().filter_map(|container| container.id.as_deref()).collect();
         lock(&self.inner.ended).retain(|id, _| present.contains(id.as_str()));
+        lock(&self.inner.deaths).retain(|id, _| present.contains(id.as_str()));
         lock(&self.inner.rested).retain(|id| present.contains(id.as_str()));
     }
 
@@ -123,6 +129,7 @@ impl Docker {
         let mut uses = vec![network_of(&ours.id)];
         uses.extend(ours.image.as_deref().and_then(|tag| self.image_id(tag)).map(|(id, _)| id));
         let outputs = Outputs {
+            oom: self.deaths_of(&engine_id),
             id: Some(engine_id),
             address: address.filter(|_| run == Run::Running),
             baseline: ours.baseline,

@@ -49,7 +49,7 @@ impl Site {
         let log = fs::File::create(folder.join("controller.log"))?;
         let mut serve = Command::new(&program);
         serve.arg("--config").arg(folder.join("sidestage.toml")).arg("serve");
-        let controller = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
+        let controller = serve.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let site = Site { folder, program, controller, edge: format!("127.0.0.1:{port}") };
         site.until("the repository is known", || Ok(site.json().is_ok_and(|view| knows_the_repository(&view))))?;
         Ok(site)
@@ -115,11 +115,16 @@ impl Site {
         })
     }
 
+    /// What the controller has said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default()
+    }
+
     fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         let begun = Instant::now();
         while !done()? {
             if begun.elapsed() > PATIENCE {
-                let log = fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default();
+                let log = self.log();
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
                 bail!("waited {} s until {what}; the controller said: {}", PATIENCE.as_secs(), last.join(" | "));
             }
