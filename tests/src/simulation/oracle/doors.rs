@@ -1,6 +1,6 @@
 //! Judges the tables: where visitors would be sent, and whether what served still does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::identity::{EnvId, Time, Trust};
 use planner::resource::{Action, Kind, Owner, Phase, ResourceId, Run};
@@ -141,7 +141,7 @@ impl Oracle {
                 continue;
             }
             let Some(life) = world.lives.get(&upstream.container) else { continue };
-            if !self.may_darken(now, env, upstream, life, open.len(), world) {
+            if !self.may_darken(now, env, upstream, life, open, world) {
                 return Err(format!("{} served and serves no more, for no reason", life.id));
             }
         }
@@ -154,7 +154,7 @@ impl Oracle {
         env: &EnvId,
         upstream: &Upstream,
         life: &Life,
-        others: usize,
+        open: &BTreeMap<EnvId, Upstream>,
         world: &World,
     ) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
@@ -168,11 +168,15 @@ impl Oracle {
         let visited = self.said.visits.get(env).copied().unwrap_or_default();
         let idle = now.since(visited).as_secs() + 61 >= self.policy.lifetime.idle.as_secs();
         let slept = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.slept);
-        let lively = |at: &&Time| now.since(**at) <= self.policy.lifetime.idle;
+        let lively = |at: &Time| now.since(*at) <= self.policy.lifetime.idle;
+        let visited_lately = self.said.visits.iter().filter(|(_, at)| lively(at)).map(|(env, _)| env);
         let awake = self.policy.limits.awake;
-        let crowded = others >= awake || self.said.visits.values().filter(lively).count() > awake;
+        // What has just become ready counts as visited.
+        let crowd: BTreeSet<&EnvId> = visited_lately.chain(open.keys()).collect();
+        let crowded = open.len() >= awake || crowd.len() > awake;
+        let released = self.released.contains(env) && self.taken_out.contains_key(project);
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
-        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed
+        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
     }
 
     /// The data of a generation that serves is the data that it began to serve with.

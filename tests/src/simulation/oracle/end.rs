@@ -135,7 +135,7 @@ impl Oracle {
     /// A place that is free is given to somebody who waits for one.
     fn judge_places(&self, view: &View) -> Result<(), String> {
         let (taken, all) = view.places;
-        let waiting = commits(view).find(|commit| commit.state == State::Queued && commit.generation == 0);
+        let waiting = commits(view).find(|commit| commit.state == State::Queued && !waits_for_image(commit));
         match waiting {
             Some(commit) if taken < all => Err(format!(
                 "{} waits while {taken} of {all} places are taken: {:?}",
@@ -226,6 +226,12 @@ impl Oracle {
 /// All commits that the view shows.
 pub fn commits(view: &View) -> impl Iterator<Item = &CommitView> {
     view.projects.iter().flat_map(|project| &project.refs).flat_map(|one| &one.commits)
+}
+
+/// It has a place, and CI has not pushed its image yet.
+pub fn waits_for_image(commit: &CommitView) -> bool {
+    let reason = commit.reason.as_deref().unwrap_or_default();
+    commit.state == State::Queued && reason.starts_with("waiting for")
 }
 
 fn lives(state: State) -> bool {

@@ -22,7 +22,7 @@ use planner::secrets::SecretClass;
 use planner::tables::Upstream;
 use planner::view::State;
 
-pub use end::commits;
+pub use end::{commits, waits_for_image};
 pub use said::Said;
 use told::Told;
 
