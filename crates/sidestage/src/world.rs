@@ -78,6 +78,7 @@ impl World {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
             pids: i64::from(policy.limits.pids),
+            disks: dir.disks(),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);

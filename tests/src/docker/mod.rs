@@ -8,3 +8,4 @@ mod engine;
 mod jobs;
 mod networks;
 mod services;
+mod volumes;

@@ -7,6 +7,7 @@ mod body;
 mod build;
 mod container;
 mod creation;
+mod disk;
 mod dockerfile;
 mod events;
 mod health;
@@ -21,6 +22,7 @@ mod rules;
 mod service;
 mod subnets;
 mod user;
+mod volume;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub build_memory: u64,
     /// Opens the source of a build.
     pub contexts: Contexts,
+    /// Where the data of companions lies, a file each. The engine must see the same path.
+    pub disks: PathBuf,
     /// Values of projects' secrets.
     pub secrets: Secrets,
 }
@@ -80,6 +84,7 @@ impl Settings {
             pids: 256,
             build_memory: (2 << 30) - 1,
             contexts,
+            disks: "/var/lib/sidestage/disks".into(),
             secrets: Secrets::default(),
         }
     }
@@ -239,7 +244,10 @@ impl Driver for Docker {
             Spec::Network(of) => within(resource.deadline, &resource.id, self.ensure_network(resource, of)).await,
             Spec::Image(build) => self.ensure_image(resource, build, log).await,
             Spec::Pulled(pulled) => Err(not_yet(&format!("images by CI ({})", pulled.reference))),
-            Spec::Volume { .. } => Err(not_yet("data of companions")),
+            Spec::Volume { of, size } => {
+                let work = self.ensure_volume(resource, of, *size);
+                within(resource.deadline, &resource.id, work).await
+            }
             Spec::Job(container) => Box::pin(self.ensure_job(resource, container, needs, log)).await,
             Spec::Container(container) => {
                 let work = Box::pin(self.ensure_container(resource, container, needs, log));
@@ -263,7 +271,8 @@ impl Driver for Docker {
             Kind::Container | Kind::Job => self.remove_container(id).await,
             Kind::Network => self.remove_network(id).await,
             Kind::Image => self.remove_image(id).await,
-            Kind::Volume | Kind::Database | Kind::Bucket => Ok(()),
+            Kind::Volume => self.remove_volume(id).await,
+            Kind::Database | Kind::Bucket => Ok(()),
         }
     }
 }
