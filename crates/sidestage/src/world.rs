@@ -79,7 +79,7 @@ impl World {
             runc_for_forks: config.engine.runc_for_forks,
             disk: policy.limits.disk,
             pids: i64::from(policy.limits.pids),
-            disk: policy.limits.disk,
+            disks: dir.disks(),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);

@@ -12,3 +12,4 @@ mod networks;
 mod registries;
 mod registry;
 mod services;
+mod volumes;
