@@ -15,6 +15,7 @@ mod console;
 mod dns;
 mod docker;
 mod git;
+mod inside;
 mod kit;
 mod manifest;
 mod mutants;

@@ -7,4 +7,5 @@ mod containers;
 mod engine;
 mod jobs;
 mod networks;
+mod oneoffs;
 mod services;
