@@ -18,6 +18,7 @@ mod docker;
 mod git;
 mod housekeeping;
 mod https;
+mod inside;
 mod kit;
 mod manifest;
 mod mutants;

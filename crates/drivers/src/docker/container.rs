@@ -96,7 +96,7 @@ impl Docker {
         log: &Log,
     ) -> Result<Found, Failure> {
         self.admit(container.of.trust)?;
-        self.attach(container.data.as_ref()).await?;
+        self.attach_data(container.data.as_ref()).await?;
         let network = needs.get(&network_of(&resource.id)).and_then(|seen| seen.outputs.id.clone());
         let network = network.ok_or_else(|| Failure::transient(format!("{} has no network yet", resource.id.name)))?;
         for _ in 0..LOOKS {

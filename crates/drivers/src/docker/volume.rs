@@ -65,7 +65,7 @@ impl Docker {
     }
 
     /// Makes sure that a container which is about to start finds its data: devices do not outlast the machine's boot.
-    pub(super) async fn attach(&self, volume: Option<&ResourceId>) -> Result<(), Failure> {
+    pub(super) async fn attach_data(&self, volume: Option<&ResourceId>) -> Result<(), Failure> {
         match volume {
             Some(volume) => self.disk(volume)?.attach().await,
             None => Ok(()),

@@ -186,7 +186,12 @@ impl Said {
                 said.automatic = false;
             }
             Command::Sleep { .. } => said.slept = true,
-            Command::Wake { .. } | Command::Announce { .. } | Command::Gc { .. } => {}
+            Command::Wake { .. }
+            | Command::Run { .. }
+            | Command::Psql { .. }
+            | Command::Dump { .. }
+            | Command::Announce { .. }
+            | Command::Gc { .. } => {}
         }
         if said.asked {
             said.removed = false;
