@@ -25,6 +25,8 @@ struct Entry<'a> {
     actor: &'a str,
     role: Role,
     verb: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     project: Option<&'a ProjectName>,
     sha: Option<&'a Sha>,
     decision: &'a str,
@@ -63,7 +65,8 @@ pub(crate) fn ask(mut desk: Desk<'_>, actor: &Actor, command: &Command) -> Resul
         Err(why) => format!("refused: {why}"),
     };
     let (at, actor, role, verb) = (desk.now, actor.name.as_str(), actor.role, command.verb());
-    desk.facts.audit(&Entry { at, actor, role, verb, project, sha, decision: &decision });
+    let what = command.detail();
+    desk.facts.audit(&Entry { at, actor, role, verb, what, project, sha, decision: &decision });
     answer
 }
 
@@ -102,6 +105,10 @@ fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String
         Command::Wake { .. } => asking.of_live(|row, now| {
             visit(row, now);
             "waking".to_owned()
+        }),
+        Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => asking.of_live(|row, now| {
+            visit(row, now);
+            "welcome inside".to_owned()
         }),
         Command::Announce { .. } => Ok(asking.announce()),
         Command::Gc { .. } => unreachable!("it is about no commit"),

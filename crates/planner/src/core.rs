@@ -143,12 +143,18 @@ impl Core {
         &self.policy
     }
 
+    /// The facts, for whoever answers questions about them.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What wanted generations are made of.
+    pub(crate) fn blueprints(&self) -> &Blueprints {
+        &self.blueprints
     }
 
     /// Whose log one of [`CommitView::logs`](crate::view::CommitView::logs) is, in the newest generation that has it.

@@ -21,6 +21,7 @@ pub mod keeps;
 pub mod ledger;
 pub mod manifest;
 pub mod names;
+pub mod oneoff;
 pub mod plan;
 pub mod policy;
 pub mod report;

@@ -23,6 +23,8 @@ use crate::calls::Calls;
 use crate::clock::now;
 use crate::config::Config;
 use crate::controller::{Controller, Ends, Parts};
+use crate::databases::Databases;
+use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::state_dir::{self, StateDir};
@@ -176,6 +178,27 @@ impl Instance {
         let drivers = &self.world.drivers;
         let calls = Calls::new(drivers.clone(), self.dir.clone());
         let logs = Logs::new(self.dir.clone(), self.world.docker.clone(), calls.writing());
+        let inside = Inside::new(
+            self.world.docker.clone(),
+            ends.visits.clone(),
+            self.doors.view.clone(),
+            mailbox.0.clone(),
+            self.dir.clone(),
+            calls.writing(),
+        );
+        let (clock, stop) = (inside.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = clock.keep_time() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let server = self.world.server.settings();
+        let databases = Databases {
+            key: self.key.clone(),
+            address: SocketAddr::new(server.address, server.port),
+            bin_dir: self.world.server.programs().to_owned(),
+        };
         let controller = Controller::new(Parts {
             core,
             store,
@@ -184,6 +207,8 @@ impl Instance {
             logs,
             forges: self.world.forges.clone(),
             ends,
+            inside,
+            databases,
             engine: self.world.docker.clone(),
             mailbox,
         });

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use planner::identity::InstanceKey;
+use planner::identity::{EnvId, InstanceKey};
 use planner::resource::{Owner, ResourceId};
 
 /// A state directory that this process alone holds, until it is dropped.
@@ -93,6 +93,12 @@ impl StateDir {
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
+    }
+
+    /// The log of an environment's cron job.
+    #[must_use]
+    pub fn cron_log(&self, env: &EnvId, name: &str) -> PathBuf {
+        self.logs().join(env.as_str()).join(format!("cron-{name}.log"))
     }
 
     /// The log of one image or job.

@@ -117,7 +117,7 @@ fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
         let mirror = dir.mirrors().join(format!("{}.git", project.name));
         let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
             .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
-        forges.insert(project.name.clone(), Arc::new(forge));
+        forges.insert(project.name.clone(), Arc::new(forge.with(project.source)));
     }
     Ok(forges)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use futures_util::StreamExt;
 use planner::resource::{Failure, Kind, Owner, Resource};
@@ -29,6 +29,30 @@ impl Docker {
     ) -> Result<Option<Found>, Failure> {
         let id = &resource.id;
         let env = env_of(id)?;
+        let (body, strict) = self.body(resource, container, needs, network, &id.name, log).await?;
+        let asked = body.host_config.clone().unwrap_or_default();
+        let options =
+            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
+        let made = match self.engine().await?.create_container(Some(options), body).await {
+            Err(error) if is_conflict(&error) => return Ok(None),
+            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+        };
+        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        Ok(Some(Found { id: made.id, seen }))
+    }
+
+    /// The request that creates it under this name in its network, and whether its body is the strict one.
+    pub(super) async fn body(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+        network: &str,
+        name: &str,
+        log: &Log,
+    ) -> Result<(ContainerCreateBody, bool), Failure> {
+        let id = &resource.id;
+        let env = env_of(id)?;
         let (image, inspected) = self.image_for(container, needs, log).await?;
         let config = inspected.config.unwrap_or_default();
         let strict = container.of.trust.is_foreign() && !container.companion;
@@ -47,7 +71,7 @@ impl Docker {
                 .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
         let parts = Parts {
             settings: self.settings(),
-            name: &id.name,
+            name,
             container,
             image: &image,
             config: &config,
@@ -57,21 +81,12 @@ impl Docker {
             command,
             labels: self.container_labels(resource, container, needs)?,
         };
-        let body = parts.body();
-        let asked = body.host_config.clone().unwrap_or_default();
-        let options =
-            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
-        let made = match self.engine().await?.create_container(Some(options), body).await {
-            Err(error) if is_conflict(&error) => return Ok(None),
-            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
-        };
-        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        Ok(Some(Found { id: made.id, seen }))
+        Ok((parts.body(), strict))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
     /// Answers what the engine says of the container.
-    async fn approve(
+    pub(super) async fn approve(
         &self,
         container: &str,
         warnings: &[String],

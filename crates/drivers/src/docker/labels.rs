@@ -29,6 +29,8 @@ pub(super) const COMPANION: &str = "sidestage.companion";
 
 /// Kind of the short-lived containers that are only looked into. Never listed as anything.
 pub(super) const PROBE: &str = "probe";
+/// Kind of what a person runs once inside an environment. Never listed as anything.
+pub(super) const RUN: &str = "run";
 
 /// What the labels of a container or network say.
 pub(super) struct Ours {

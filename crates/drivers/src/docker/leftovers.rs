@@ -1,4 +1,4 @@
-//! What builds leave: the engine stops a cut build by itself, and what is then without a tag is ours to clear away.
+//! What builds leave, and one-off containers of a controller that was killed: the engine stops a cut build by itself, and what is then without a tag is ours to clear away.
 
 use std::time::Duration;
 
@@ -45,7 +45,9 @@ impl Docker {
         let seen = self.engine().await?.list_containers(Some(options)).await;
         for container in seen.map_err(|error| self.fail("listing what builds left", &error))? {
             let kind = container.labels.as_ref().and_then(|labels| labels.get(labels::KIND));
-            let (Some(id), true) = (container.id, kind.is_none_or(|kind| kind == labels::PROBE)) else { continue };
+            let lost = self.is_lost_oneoff(kind, container.names.as_deref().unwrap_or_default());
+            let probe = kind.is_none_or(|kind| kind == labels::PROBE);
+            let (Some(id), true) = (container.id, probe || lost) else { continue };
             if kind.is_none() && !self.is_marked(&id).await? {
                 continue;
             }

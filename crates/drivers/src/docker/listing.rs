@@ -135,7 +135,6 @@ impl Docker {
             baseline: ours.baseline,
             commit: ours.commit,
             secrets: ours.secrets,
-            oom: 0,
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }

@@ -17,6 +17,7 @@ mod labels;
 mod leftovers;
 mod listing;
 mod network;
+mod oneoff;
 mod output;
 mod rules;
 mod service;
@@ -43,6 +44,7 @@ use crate::{Driver, Listing, Log, Scope, Secrets};
 
 pub use events::Touched;
 pub use image::Contexts;
+pub use oneoff::{End, Ends, OneOff, Piece, Size};
 pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
@@ -113,6 +115,8 @@ struct Inner {
     deaths: Mutex<HashMap<String, events::Deaths>>,
     /// Containers that were stopped for what they wrote, and why.
     full: Mutex<HashMap<ResourceId, String>>,
+    /// Names of the one-off containers of this process.
+    oneoffs: Mutex<HashSet<String>>,
     /// What an earlier run left half built has been cleared away.
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
@@ -140,6 +144,7 @@ impl Docker {
                 rested: Mutex::default(),
                 deaths: Mutex::default(),
                 full: Mutex::default(),
+                oneoffs: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
             }),
