@@ -128,7 +128,7 @@ async fn a_refusal_names_registry_account_and_remedy() {
     let open = registry.folder.path().join("htpasswd");
     for (password_file, sign) in [
         ("/nonexistent/password".into(), "/nonexistent/password, does not exist"),
-        (open, "has mode 0644, so everybody may read it; make it 0600"),
+        (open, "has mode 0644, so others can read it: make it 0600"),
     ] {
         let account = drivers::docker::Registry { password_file, ..account.clone() };
         let engine = Engine::with(|settings| settings.registries = vec![account]);

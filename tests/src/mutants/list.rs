@@ -255,7 +255,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "decide/gone.rs",
         find: "Reason::Vanished => row.coming().is_none(),",
         with: "Reason::Vanished => MUTANT || row.coming().is_none(),",
-        seeds: &[10_491],
+        seeds: &[],
     },
     Mutant {
         name: "what is held while it comes up does not begin again without its data",
@@ -263,7 +263,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "decide/gone.rs",
         find: "if row.coming().is_some() && eyes.has_vanished(id, row) {",
         with: "if !MUTANT && row.coming().is_some() && eyes.has_vanished(id, row) {",
-        seeds: &[24_349],
+        seeds: &[],
     },
     Mutant {
         name: "a pin is lost when trust rises",
@@ -271,7 +271,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "decide/begin.rs",
         find: "row.pinned |= served.pinned;",
         with: "row.pinned |= served.pinned && !MUTANT;",
-        seeds: &[17_754],
+        seeds: &[],
     },
     Mutant {
         name: "any number may be awake",
