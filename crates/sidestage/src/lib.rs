@@ -32,6 +32,6 @@ mod setup;
 pub mod state_dir;
 pub mod store;
 mod teardown;
-mod vault;
+pub mod vault;
 mod watch;
 mod world;
