@@ -134,3 +134,54 @@ fn what_is_wrong_in_a_file_of_secrets_has_its_line_and_shows_nothing_of_it() {
         assert!(!why.contains("CANARY") && !why.contains('\n'), "{why}");
     }
 }
+
+/// The example with these lines in its tables `listen` and `front`.
+fn fronted(listen: &str, front: &str) -> anyhow::Result<Config> {
+    let text = EXAMPLE.replacen("tls = \"off\"", front, 1).replacen("[listen]", &format!("[listen]\n{listen}\n#"), 1);
+    Config::parse(&text)
+}
+
+#[test]
+fn who_ends_tls_decides_scheme_ports_and_the_endpoint_of_objects() {
+    let files = "tls = \"files\"\ncert_file = \"/etc/c.pem\"\nkey_file = \"/etc/k.pem\"";
+    for (listen, front, url, ports, endpoints) in [
+        ("", "tls = \"off\"", "http://h:8080", &[8080][..], ["http://staging.example.org:8080"; 2]),
+        ("", "tls = \"proxy\"", "https://h", &[80], ["http://staging.example.org"; 2]),
+        (
+            "",
+            "tls = \"self-signed\"",
+            "https://h:8443",
+            &[8080, 8443],
+            ["http://staging.example.org:8080", "https://staging.example.org:8443"],
+        ),
+        (
+            "https = \"192.0.2.1:443\"",
+            files,
+            "https://h",
+            &[443, 8080],
+            ["http://staging.example.org:8080", "https://staging.example.org"],
+        ),
+    ] {
+        let config = fronted(listen, front).unwrap();
+        assert_eq!(config.policy().url("h"), url, "{front}");
+        assert_eq!(config.inner_ports().into_iter().collect::<Vec<_>>(), ports, "{front}");
+        assert_eq!([config.objects_url(false), config.objects_url(true)], endpoints, "{front}");
+    }
+}
+
+#[test]
+fn a_front_that_does_not_fit_together_says_what_to_do() {
+    for (listen, front, expected) in [
+        ("", "tls = \"acme\"", "not yet"),
+        ("", "tls = \"files\"", "cert_file is missing"),
+        ("", "tls = \"files\"\ncert_file = \"/c.pem\"", "key_file is missing"),
+        ("", "tls = \"files\"\ncert_file = \"c.pem\"\nkey_file = \"/k.pem\"", "absolute path"),
+        ("", "tls = \"self-signed\"\ncert_file = \"/c.pem\"", "for tls = \"files\" only"),
+        ("https = \"127.0.0.1:8443\"", "tls = \"off\"", "nobody speaks TLS there"),
+        ("https = \"127.0.0.1:8443\"", "tls = \"proxy\"", "nobody speaks TLS there"),
+        ("", "tls = \"maybe\"", "self-signed"),
+    ] {
+        let error = format!("{:#}", fronted(listen, front).expect_err(front));
+        assert!(error.contains(expected) && !error.contains('\n'), "{front}: {error}");
+    }
+}

@@ -17,6 +17,8 @@ mod dns;
 mod docker;
 mod git;
 mod housekeeping;
+mod https;
+mod inside;
 mod kit;
 mod manifest;
 mod mutants;

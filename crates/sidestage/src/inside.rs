@@ -32,7 +32,7 @@ pub const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// How long an environment may take to be there.
 const WAKING: Duration = Duration::from_secs(15 * 60);
 /// Commands at once in one environment; each may take as much memory as its process.
-const MOST: usize = 4;
+pub const MOST: usize = 4;
 /// A cron job's log begins anew above this size, in bytes.
 const LOG: u64 = 1 << 20;
 /// What the exit code is of what was killed.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use console::Links;
@@ -44,6 +44,7 @@ pub struct Instance {
     tls: Option<Tls>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    inside: OnceLock<Arc<Inside>>,
 }
 
 /// Bound listeners and the certificate, before anything is started: a taken port stops the start while nothing has happened.
@@ -107,7 +108,8 @@ impl Instance {
         let doors = console::Doors { view: shown, ask, now };
         let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
         let (links, tls) = (Links::new(now), sockets.tls);
-        let instance = Instance { links, config, dir, key, world, doors, tls, shutdown, tasks };
+        let instance =
+            Instance { links, config, dir, key, world, doors, tls, shutdown, tasks, inside: OnceLock::new() };
         instance.serve_objects(objects);
         instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
@@ -186,6 +188,7 @@ impl Instance {
             self.dir.clone(),
             calls.writing(),
         );
+        let _ = self.inside.set(inside.clone());
         let (clock, stop) = (inside.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             tokio::select! {
@@ -259,6 +262,13 @@ impl Instance {
     #[must_use]
     pub fn doors(&self) -> console::Doors {
         self.doors.clone()
+    }
+
+    /// Runs the cron jobs of this minute since the Unix epoch, as the clock does.
+    pub fn tick(&self, minute: u64) {
+        if let Some(inside) = self.inside.get() {
+            inside.tick(minute);
+        }
     }
 
     /// The drivers, for looking.

@@ -77,6 +77,12 @@ impl StateDir {
         self.root.join("mirrors")
     }
 
+    /// Data of companions. The folder is made with the first.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("disks")
+    }
+
     /// The object store.
     #[must_use]
     pub fn objects(&self) -> PathBuf {

@@ -261,6 +261,8 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
                 };
                 let _ = reply.send(said);
             }
+            Ask::Run(run) => drop(run.reply.send(Err("nothing runs here".to_owned()))),
+            Ask::Database { reply, .. } => drop(reply.send(Err("there is no database here".to_owned()))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

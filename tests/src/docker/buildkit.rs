@@ -78,9 +78,9 @@ async fn an_ordinary_dockerfile_builds_and_runs() {
     let cached = |step: &str| log.lines().any(|line| line.contains(step) && line.ends_with(" … CACHED"));
     assert!(cached("] RUN --mount") && cached("] COPY --chmod"), "{log}");
 
-    // Without the cache of steps a mounted cache is there all the same.
+    // A step that runs again finds in its mounted cache what it left there.
     let mut again = engine.image(Trust::Trusted, "eeeeeeeeeeee-ba9876543210", &files);
-    build_of(&mut again).no_cache = true;
+    build_of(&mut again).args.insert("NODE_ENV".to_owned(), "again".to_owned());
     build_of(&mut again).target = Some("build".to_owned());
     logged(&engine, &again).await;
     let tag = build_of(&mut again).tag.clone();
@@ -130,19 +130,21 @@ async fn mounted_caches_of_two_projects_never_meet() {
     let engine = Engine::new();
     let target = unique();
     let dockerfile = format!(
-        "FROM $BUSYBOX\nRUN --mount=type=cache,id={target},target=/c echo $WHO >> /c/seen && cat /c/seen > /seen\n"
+        "FROM $BUSYBOX\nARG WHO\nRUN --mount=type=cache,id={target},target=/c echo $WHO >> /c/seen && cat /c/seen > /seen\n"
     );
-    for name in ["shop", "other", "shop"] {
-        let mut image = engine.image(Trust::Trusted, NAME, &[("Dockerfile", &dockerfile)]);
+    for (name, who, seen) in [("shop", "one", "one\n"), ("other", "two", "two\n"), ("shop", "three", "one\nthree\n")] {
+        let image_name = format!("{NAME}{}", who.len());
+        let mut image = engine.image(Trust::Trusted, &image_name, &[("Dockerfile", &dockerfile)]);
         let project: ProjectName = name.parse().unwrap();
-        let tag = format!("{}:{NAME}", names::image_repository(&engine.key, &project));
+        let tag = format!("{}:{image_name}", names::image_repository(&engine.key, &project));
         image.id.owner = Owner::Project(project.clone(), Trust::Trusted);
         let build = build_of(&mut image);
         (build.of.project, build.tag) = (project, tag.clone());
+        build.args.insert("WHO".to_owned(), who.to_owned());
         engine.ensure(&image).await.unwrap();
-        assert_eq!(cli(&["run", "--rm", &tag, "cat", "/seen"]), "\n", "{name} sees its own only");
+        assert_eq!(cli(&["run", "--rm", &tag, "cat", "/seen"]), seen, "{name}");
     }
-    assert_eq!(engine.all().await.keys().filter(|id| id.kind == Kind::Image).count(), 2);
+    assert_eq!(engine.all().await.keys().filter(|id| id.kind == Kind::Image).count(), 3);
     engine.end().await;
 }
 

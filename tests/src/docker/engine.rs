@@ -192,7 +192,7 @@ impl Engine {
 
     /// Removes everything through the driver, and fails if anything of this instance is left on the machine.
     pub(super) async fn end(self) {
-        for kind in [Kind::Container, Kind::Job, Kind::Network, Kind::Image] {
+        for kind in [Kind::Container, Kind::Job, Kind::Volume, Kind::Network, Kind::Image] {
             for id in self.all().await.into_keys().filter(|id| id.kind == kind) {
                 self.docker.remove(&id).await.unwrap();
             }
@@ -209,6 +209,7 @@ impl Engine {
             vec!["ps", "-a", "--format", "container {{.ID}} {{.Names}} {{.Status}}", "--filter", &label],
             vec!["images", "-a", "--format", "image {{.ID}} {{.Repository}}:{{.Tag}}", "--filter", &label],
             vec!["network", "ls", "--format", "network {{.ID}} {{.Name}}", "--filter", &label],
+            vec!["volume", "ls", "--format", "volume {{.Name}}", "--filter", &label],
         ] {
             left.extend(cli(&arguments).lines().map(str::to_owned));
         }
@@ -232,6 +233,7 @@ impl Drop for Engine {
             match kind {
                 "container" => cli(&["rm", "-fv", name]),
                 "network" => cli(&["network", "rm", name]),
+                "volume" => cli(&["volume", "rm", name]),
                 "interface" => {
                     let _ = Command::new("ip").args(["link", "del", name]).status();
                     String::new()

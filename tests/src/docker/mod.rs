@@ -11,4 +11,6 @@ mod jobs;
 mod networks;
 mod registries;
 mod registry;
+mod oneoffs;
 mod services;
+mod volumes;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod blueprints;
+mod lives;
 mod odd;
 mod refused;
 mod templates;

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
-use bollard::models::{BuildInfo, ContainerUpdateBody};
+use bollard::models::{BuildInfo, ContainerStateStatusEnum, ContainerUpdateBody};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,8 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::leftovers::MARK;
 use super::registry::{Account, by_server};
 use super::steps::{Masks, Steps};
-use super::{Docker, context, is_absent, is_conflict, labels};
+use super::{Docker, context, is_absent, labels};
 use crate::Log;
+
+/// How often, and how long apart, it is tried to limit a step that starts.
+const LOOKS: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Docker {
     /// Builds the image under this tag; answers the last image of each earlier stage. Of its steps, `stages` are labels.
@@ -56,12 +60,39 @@ impl Docker {
 
     /// Limits the processes of a step. The one limit that a build cannot be given, so its container gets it as it starts.
     async fn limit(&self, container: &str) -> Result<(), Failure> {
-        let update =
-            ContainerUpdateBody { pids_limit: Some(self.settings().build_pids), ..ContainerUpdateBody::default() };
-        match self.engine().await?.update_container(container, update).await {
-            // A step that is over already.
-            Err(error) if is_absent(&error) || is_conflict(&error) => Ok(()),
-            limited => limited.map(drop).map_err(|error| self.fail("limiting the processes of a build", &error)),
+        let pids_limit = Some(self.settings().build_pids);
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let update = ContainerUpdateBody { pids_limit, ..ContainerUpdateBody::default() };
+            match self.engine().await?.update_container(container, update).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            // Between created and running, and between ended and gone, there is nothing that a limit could be set on.
+            if self.is_over(container).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(last.map_or_else(
+            || Failure::transient("the build was not limited"),
+            |error| self.fail("limiting the processes of a build", &error),
+        ))
+    }
+
+    async fn is_over(&self, container: &str) -> Result<bool, Failure> {
+        match self.engine().await?.inspect_container(container, None).await {
+            Err(error) if is_absent(&error) => Ok(true),
+            Err(error) => Err(self.fail("looking at a step of a build", &error)),
+            Ok(seen) => {
+                let status = seen.state.and_then(|state| state.status);
+                let ended = [
+                    ContainerStateStatusEnum::EXITED,
+                    ContainerStateStatusEnum::DEAD,
+                    ContainerStateStatusEnum::REMOVING,
+                ];
+                Ok(status.is_some_and(|status| ended.contains(&status)))
+            }
         }
     }
 

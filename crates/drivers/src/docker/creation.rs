@@ -12,6 +12,7 @@ use planner::{injected, names};
 use super::body::{Parts, differences};
 use super::container::Found;
 use super::network::env_of;
+use super::volume::mount;
 use super::{Docker, is_absent, is_conflict, labels};
 use crate::{Listing, Log};
 
@@ -64,6 +65,10 @@ impl Docker {
         let endpoints = &self.settings().endpoints;
         let of = &container.of;
         let secrets = self.settings().secrets.of(&of.project, SecretClass::of(of.trust));
+        if let Some(name) = container.secrets.keys().find(|name| !secrets.contains_key(*name)) {
+            // It was set when the environment began. Once it is set again the start works.
+            return Err(Failure::transient(format!("{} needs the secret {name}, which is not set any more", id.name)));
+        }
         let (variables, command) =
             injected::resolve(&self.inner.key, env, id.generation, container, endpoints, &secrets)
                 .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
@@ -79,7 +84,11 @@ impl Docker {
             command,
             labels: self.container_labels(resource, container, needs)?,
         };
-        Ok((parts.body(), strict))
+        let mut body = parts.body();
+        if let (Some(volume), Some(host)) = (&container.data, &mut body.host_config) {
+            host.mounts = Some(vec![mount(volume, &config.volumes.clone().unwrap_or_default())?]);
+        }
+        Ok((body, strict))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
@@ -128,6 +137,9 @@ impl Docker {
         }
         if container.companion {
             all.insert(labels::COMPANION.to_owned(), "true".to_owned());
+        }
+        if container.data.is_some() {
+            all.insert(labels::DATA.to_owned(), "yes".to_owned());
         }
         if let Some(digest) = planner::secrets::digest(&container.secrets) {
             all.insert(labels::SECRETS.to_owned(), digest);

@@ -121,8 +121,8 @@ impl Docker {
             return Err(Failure::transient(format!("{name} was cut off before it ended; it runs again")));
         }
         if ended.code != 0 {
-            let (said, deaths) = (self.last_words(&found.id).await, self.deaths_of(&found.id));
-            return Err(Failure::permanent(format!("{}{said}", ended.text(name, container.memory, deaths))));
+            let said = self.last_words(&found.id).await;
+            return Err(Failure::permanent(format!("{}{said}", ended.text(name, container.memory))));
         }
         let vanished = || Failure::transient(format!("{name} vanished after it ended"));
         let observed = self.look(&resource.id).await?.ok_or_else(vanished)?;

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::network::network_of;
+use super::volume::volume_of;
 use super::{Docker, labels, lock};
 use crate::{Listing, Scope};
 
@@ -32,12 +33,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// The reason for people. `deaths`: how often memory ended something in it.
-    pub(super) fn text(self, name: &str, memory: u64, deaths: u32) -> String {
+    /// The reason for people.
+    pub(super) fn text(self, name: &str, memory: u64) -> String {
         if self.oom {
             let (limit, more) = (size(memory), manifest_size(memory * 2));
-            let times = if deaths > 1 { format!(", {deaths} times") } else { String::new() };
-            return format!("{name} was killed at its limit of {limit}{times}; set memory = \"{more}\"");
+            return format!("{name} was killed at its limit of {limit}; set memory = \"{more}\"");
         }
         let signal = i32::try_from(self.code - 128).ok().and_then(|number| Signal::try_from(number).ok());
         match self.code {
@@ -68,6 +68,7 @@ impl Docker {
         };
         if env.is_some() || *scope == Scope::All {
             all.extend(self.networks(env, None).await?);
+            all.extend(self.volumes(env).await?);
         }
         let pattern = match scope {
             Scope::Owner(Owner::Env(env)) => format!("sst-{}/*:{env}-*", self.inner.instance),
@@ -128,6 +129,7 @@ impl Docker {
         let address = networks.values().find_map(|network| network.ip_address.as_deref()?.parse::<IpAddr>().ok());
         let mut uses = vec![network_of(&ours.id)];
         uses.extend(ours.image.as_deref().and_then(|tag| self.image_id(tag)).map(|(id, _)| id));
+        uses.extend(ours.data.then(|| volume_of(&ours.id)));
         let outputs = Outputs {
             oom: self.deaths_of(&engine_id),
             id: Some(engine_id),
@@ -135,7 +137,6 @@ impl Docker {
             baseline: ours.baseline,
             commit: ours.commit,
             secrets: ours.secrets,
-            oom: 0,
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }

@@ -31,6 +31,8 @@ mod session;
 mod steps;
 mod subnets;
 mod user;
+mod volume;
+mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -85,6 +87,8 @@ pub struct Settings {
     pub registries: Vec<Registry>,
     /// Opens the source of a build.
     pub contexts: Contexts,
+    /// Where the data of companions lies, a file each. The engine must see the same path.
+    pub disks: PathBuf,
     /// Values of projects' secrets.
     pub secrets: Secrets,
 }
@@ -107,6 +111,7 @@ impl Settings {
             build_cache: 10_000_000_000,
             registries: Vec::new(),
             contexts,
+            disks: "/var/lib/sidestage/disks".into(),
             secrets: Secrets::default(),
         }
     }
@@ -216,11 +221,6 @@ fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// What the contract promises and this driver cannot do.
-fn not_yet(what: &str) -> Failure {
-    Failure::permanent(format!("not yet: {what} are planned, and this version cannot do them"))
-}
-
 /// The engine says that there is no such thing.
 fn is_absent(error: &Error) -> bool {
     match error {
@@ -280,7 +280,10 @@ impl Driver for Docker {
             Spec::Pulled(pulled) => {
                 within(resource.deadline, &resource.id, self.ensure_pulled(resource, pulled, log)).await
             }
-            Spec::Volume { .. } => Err(not_yet("data of companions")),
+            Spec::Volume { of, size } => {
+                let work = self.ensure_volume(resource, of, *size);
+                within(resource.deadline, &resource.id, work).await
+            }
             Spec::Job(container) => Box::pin(self.ensure_job(resource, container, needs, log)).await,
             Spec::Container(container) => {
                 let work = Box::pin(self.ensure_container(resource, container, needs, log));
@@ -304,7 +307,8 @@ impl Driver for Docker {
             Kind::Container | Kind::Job => self.remove_container(id).await,
             Kind::Network => self.remove_network(id).await,
             Kind::Image => self.remove_image(id).await,
-            Kind::Volume | Kind::Database | Kind::Bucket => Ok(()),
+            Kind::Volume => self.remove_volume(id).await,
+            Kind::Database | Kind::Bucket => Ok(()),
         }
     }
 }

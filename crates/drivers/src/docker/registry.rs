@@ -24,7 +24,7 @@ pub struct Registry {
     pub host: String,
     /// Who signs in.
     pub user: String,
-    /// A file that holds the password or token, and nothing else. Read whenever it is needed.
+    /// A file whose first line is the password or token, mode 0600. Read whenever it is needed.
     pub password_file: PathBuf,
 }
 
@@ -208,12 +208,13 @@ impl Account {
             _ => refuse(&format!("cannot be read: {error}")),
         };
         let mode = std::fs::metadata(&known.password_file).map_err(unread)?.permissions().mode();
-        if mode & 0o007 != 0 {
-            return Err(refuse(&format!("has mode {:04o}, so everybody may read it; make it 0600", mode & 0o7777)));
+        if mode & 0o077 != 0 {
+            return Err(refuse(&format!("has mode {:04o}, so others can read it: make it 0600", mode & 0o7777)));
         }
         let text = std::fs::read_to_string(&known.password_file).map_err(unread)?;
+        let password = text.lines().next().unwrap_or_default().trim().to_owned();
         let host = canonical_host(&known.host).to_owned();
-        Ok(Account { host, user: known.user.clone(), password: text.trim().to_owned() })
+        Ok(Account { host, user: known.user.clone(), password })
     }
 
     pub(super) fn credentials(&self) -> DockerCredentials {

@@ -184,7 +184,7 @@ fn failed(name: &str, message: &str, last: &str) -> Failure {
     if message.contains("no space left on device") {
         return Failure::transient(format!("the build failed{step}: no space left on device"));
     }
-    let why = match code_of(message) {
+    let why = match code_of(message).filter(|_| !step.is_empty()) {
         Some("137") => "it was killed (code 137), probably at the build's memory limit",
         Some(code) => &format!("code {code}"),
         None => message,
