@@ -312,6 +312,17 @@ impl Failure {
         Failure::Waiting { text: text.into() }
     }
 
+    /// The same failure in other words.
+    #[must_use]
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Failure::Transient { text } => Failure::Transient { text: words(text) },
+            Failure::Permanent { text } => Failure::Permanent { text: words(text) },
+            Failure::Waiting { text } => Failure::Waiting { text: words(text) },
+            Failure::Cancelled => Failure::Cancelled,
+        }
+    }
+
     /// A failure that only a new fact cures.
     pub fn permanent(text: impl Into<String>) -> Self {
         Failure::Permanent { text: text.into() }

@@ -6,6 +6,7 @@
 mod client;
 mod inside;
 mod listing;
+mod secret;
 mod target;
 mod terminal;
 mod wait;
@@ -64,6 +65,12 @@ pub enum Command {
     Dump(Plain),
     /// Remove orphans now
     Gc(Gc),
+    /// Set, list and take away secrets of a project
+    Secret {
+        /// What to do.
+        #[command(subcommand)]
+        what: secret::Secret,
+    },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),
     /// Print a link that signs in to the console once, within ten minutes
@@ -227,6 +234,22 @@ pub async fn run(socket: &Path, command: Command, screen: &mut Screen) -> u8 {
         Command::Dump(plain) => inside::dump(&client, &plain, screen).await,
         command => dispatch(&client, command, screen).await.map(|()| 0),
     };
+    finish(done, screen)
+}
+
+/// Has the controller at this socket read its configuration anew, and prints what that changes. Returns the exit code.
+pub async fn reload(socket: &Path, screen: &mut Screen) -> u8 {
+    let client = Client::new(socket);
+    let done = async {
+        let answer: Value = client.post("/api/v1/config/reload", &json!({})).await?;
+        say(screen, answer["ok"].as_str().unwrap_or_default())
+    };
+    let done = done.await.map(|()| 0);
+    finish(done, screen)
+}
+
+/// Prints why it was not done.
+fn finish(done: Result<u8, Failed>, screen: &mut Screen) -> u8 {
     match done {
         Ok(code) => code,
         // Whoever reads us has seen enough: `sidestage ls | head`.
@@ -260,6 +283,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
             let link: Value = client.post("/api/v1/login-link", &json!({})).await?;
             say(screen, link["url"].as_str().unwrap_or_default())
         }
+        Command::Secret { what } => secret::run(client, what, screen).await,
         Command::Version(listing) => version(client, &listing, screen).await,
         Command::Run(_) | Command::Psql(_) | Command::Dump(_) => unreachable!("they have exit codes of their own"),
     }
