@@ -17,6 +17,7 @@ pub mod hosts;
 pub mod identity;
 pub mod injected;
 pub mod interpolate;
+pub mod keeps;
 pub mod ledger;
 pub mod manifest;
 pub mod names;

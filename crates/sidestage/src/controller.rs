@@ -21,13 +21,14 @@ use planner::resource::{Backend, Resource};
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
 use crate::databases::Databases;
+use crate::housekeeping;
 use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
@@ -157,6 +158,8 @@ impl Controller {
         let mut listing = interval(LISTING);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut visits = interval(VISITS);
+        let mut sweep = interval_at(Instant::now() + housekeeping::FIRST, housekeeping::EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake_at = None;
         loop {
             tokio::select! {
@@ -166,6 +169,7 @@ impl Controller {
                 Some(env) = self.ends.knock.recv() => self.pending.push(Event::Knock(env)),
                 _ = listing.tick() => self.listings.all(&mut self.core),
                 _ = visits.tick() => self.visits(),
+                _ = sweep.tick() => self.sweep(),
                 () = until(wake_at) => {}
             }
             self.drain();
@@ -307,6 +311,14 @@ impl Controller {
         }
     }
 
+    /// Deletes what nobody needs any more, unless too little is known to say what that is.
+    fn sweep(&self) {
+        if let Some(keeps) = self.core.keeps() {
+            let (dir, forges) = (self.calls.dir(), self.forges.clone());
+            tokio::spawn(async move { housekeeping::sweep(&dir, &forges, &keeps).await });
+        }
+    }
+
     /// Nothing happens before it is written: a full disk stops the loop here, while the edge goes on serving.
     /// False when told to stop meanwhile.
     async fn persist(&self, step: &Step, shutdown: &CancellationToken) -> bool {
@@ -331,6 +343,10 @@ impl Controller {
         }
         for (call, action) in step.start {
             self.start(call, action);
+        }
+        let mut requested = self.core.requested(now());
+        for (project, watch) in &self.watches {
+            watch.also(requested.remove(project).unwrap_or_default());
         }
         for backend in step.look {
             self.listings.dirty(backend, &mut self.core);

@@ -216,10 +216,11 @@ impl Instance {
             mailbox,
         });
         self.tasks.spawn(controller.run(self.shutdown.clone()));
-        let (server, stop) = (self.world.server.clone(), self.shutdown.clone());
+        let (server, engine, stop) = (self.world.server.clone(), self.world.docker.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = server.keep() => {}
+                () = engine.watch_disk() => {}
                 () = stop.cancelled() => {}
             }
         });

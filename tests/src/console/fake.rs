@@ -82,7 +82,7 @@ pub(crate) fn view(refs: Vec<RefView>) -> View {
 /// The view most tests use: #7 unstaged (01…), #9 foreign (09…), main ready (0a…).
 pub(crate) fn usual() -> View {
     let mut foreign = commit(9, "Help from outside", State::Blocked);
-    foreign.trust = Trust::Untrusted;
+    (foreign.trust, foreign.approvable) = (Trust::Untrusted, true);
     foreign.reason = Some("not approved at this commit".to_owned());
     let mut main = commit(10, "Merge everything", State::Ready);
     main.generation = 1;

@@ -99,7 +99,16 @@ async fn trusted_code_and_companions_run_as_their_image_says() {
             "grep -q '^CapEff:.00000000a00405fb$' /proc/self/status || { grep Cap /proc/self/status; false; }",
         )
         .await;
-        holds(&engine, spec, "grep -q '^NoNewPrivs:.1$' /proc/self/status").await;
+        for script in [
+            "grep -q '^NoNewPrivs:.1$' /proc/self/status",
+            "busybox df -k /dev/shm | grep -q ' 65536 '",
+            "mkdir -p /tmp; echo '#!/bin/sh' > /tmp/tool; busybox chmod 755 /tmp/tool; /tmp/tool",
+            // As images do that prepare their data as root and then step down.
+            "mkdir /own; busybox chown app:app /own; \
+             busybox su app -s /bin/sh -c 'test $(id -u):$(id -g) = 1234:1235 && touch /own/file && ! touch /file'",
+        ] {
+            holds(&engine, spec.clone(), script).await;
+        }
     }
     let image = engine.image(
         Trust::Trusted,

@@ -52,6 +52,38 @@ async fn health_requests_carry_the_canonical_host() {
     engine.end().await;
 }
 
+/// What an application with `force_ssl` does when it is told that the visitor came in clear.
+#[tokio::test]
+async fn a_redirect_to_an_https_that_nobody_serves_is_not_up() {
+    let engine = Engine::new();
+    engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
+    let redirecting = |to: &str, scheme: &str| {
+        let script = format!(
+            "while :; do nc -l -p 8080 -e sh -c 'while read l; do test $${{#l}} -gt 1 || break; done; \
+             echo -e \"HTTP/1.1 301 Moved\\r\\nLocation: {to}\\r\\nContent-Length: 0\\r\\n\\r\"'; done"
+        );
+        let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", &script]);
+        (spec.port, spec.health) = (Some(8080), Health::Path("/up".to_owned()));
+        spec.start_timeout = Duration::from_secs(3);
+        spec.canonical.as_mut().unwrap().scheme = scheme.to_owned();
+        spec
+    };
+    let own = "https://ABC.staging.test/up";
+    let failure = engine.failure(&engine.container("web", redirecting(own, "http"))).await.to_string();
+    for part in [own, "nobody serves https", "set [front] tls", "force_ssl"] {
+        assert!(failure.contains(part), "{part:?} is not in {failure}");
+    }
+    // To a sign-in elsewhere, within http, or where https is served.
+    for (name, to, scheme) in [
+        ("elsewhere", "https://accounts.example.org/", "http"),
+        ("within", "/sign-in", "http"),
+        ("served", own, "https"),
+    ] {
+        engine.ensure(&engine.container(name, redirecting(to, scheme))).await.unwrap();
+    }
+    engine.end().await;
+}
+
 #[tokio::test]
 async fn an_answer_that_is_an_error_is_not_up() {
     let engine = Engine::new();
@@ -82,6 +114,11 @@ async fn who_exits_at_once_is_told_with_its_last_words() {
     (spec.port, spec.health) = (Some(8080), Health::Port);
     let failure = engine.failure(&engine.container("api", spec)).await;
     assert!(failure.to_string().contains("127"), "{failure}");
+
+    let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", "kill -SEGV $$"]);
+    (spec.port, spec.health) = (Some(8080), Health::Port);
+    let failure = engine.failure(&engine.container("native", spec)).await;
+    assert!(failure.to_string().starts_with("native exited with code 139 (SIGSEGV)"), "{failure}");
     engine.end().await;
 }
 
@@ -96,6 +133,34 @@ async fn who_is_killed_for_memory_is_told_the_limit_and_what_to_do() {
     assert!(failure.starts_with("web was killed at its limit of 32 MB; set memory = \"64m\""), "{failure}");
     let phase = engine.all().await[&web.id].phase;
     assert!(matches!(phase, Phase::Exited { oom: true, .. }), "{phase:?}");
+    engine.end().await;
+}
+
+/// A worker that forked: the container runs on, and only an event tells of the death.
+#[tokio::test]
+async fn deaths_of_children_by_memory_are_counted() {
+    let engine = Engine::new();
+    let mut events = engine.docker.events();
+    let listening = tokio::spawn(async move { while events.next().await.is_some() {} });
+    engine.ensure(&engine.network(Trust::Trusted)).await.unwrap();
+    let child = "(x=0123456789abcdef; while :; do x=$x$x; done)";
+    let mut spec = engine.spec(Trust::Trusted, &["sh", "-c", &format!("sleep 2; {child}; {child}; exec sleep 1000")]);
+    spec.memory = 32 << 20;
+    let worker = engine.container("worker", spec);
+    assert_eq!(engine.ensure(&worker).await.unwrap().outputs.oom, 0);
+    let began = std::time::Instant::now();
+    let seen = loop {
+        let seen = engine.all().await.remove(&worker.id).unwrap();
+        if seen.outputs.oom >= 2 {
+            break seen;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "no death was counted: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((seen.phase, seen.run), (Phase::Whole, Run::Running));
+    engine.docker.remove(&worker.id).await.unwrap();
+    assert_eq!(engine.ensure(&worker).await.unwrap().outputs.oom, 0, "another container begins anew");
+    listening.abort();
     engine.end().await;
 }
 

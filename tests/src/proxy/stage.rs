@@ -35,7 +35,7 @@ pub(super) const SHA_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 /// Nothing in a test takes longer; whatever does fails it.
 pub(super) const BOUND: Duration = Duration::from_secs(20);
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(super) fn host(sha: &str) -> String {
     format!("{sha}.{DOMAIN}")
@@ -168,7 +168,7 @@ impl Stage {
     }
 }
 
-pub(super) fn request(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> Request<Body> {
+pub(crate) fn request(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> Request<Body> {
     let mut builder = Request::builder().method(method).uri(target).header("host", host);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
@@ -182,8 +182,8 @@ pub(super) fn text(body: impl Into<Bytes>) -> Body {
 
 /// An answer in full.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) status: StatusCode,
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
     pub(super) headers: hyper::HeaderMap,
     pub(super) body: Bytes,
 }
@@ -195,11 +195,11 @@ impl Fetched {
         Ok(Fetched { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }

@@ -58,7 +58,7 @@ impl Own {
 }
 
 /// A client that trusts the authority in this file and nobody else.
-fn trusting(authority: &Path) -> TlsConnector {
+pub(crate) fn trusting(authority: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let provider = Arc::new(ring::default_provider());
@@ -68,13 +68,17 @@ fn trusting(authority: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-async fn shake(edge: SocketAddr, host: &str, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn shake(
+    edge: SocketAddr,
+    host: &str,
+    client: &TlsConnector,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(edge).await.unwrap();
     let name = ServerName::try_from(host.to_owned()).unwrap();
     timeout(BOUND, client.connect(name, stream)).await.expect("no handshake in time")
 }
 
-async fn fetch(edge: SocketAddr, host: &str, client: &TlsConnector, request: Request<Body>) -> Fetched {
+pub(crate) async fn fetch(edge: SocketAddr, host: &str, client: &TlsConnector, request: Request<Body>) -> Fetched {
     let stream = shake(edge, host, client).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use planner::identity::Trust;
 use planner::names;
-use planner::resource::{Failure, Observed, Phase, Resource, ResourceId, Run};
+use planner::resource::{Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
 use planner::spec::{Container, ImageSource};
 
 use super::network::{env_of, network_of};
@@ -57,7 +57,11 @@ impl Found {
     }
 
     fn fingerprint(&self) -> Option<&String> {
-        self.seen.config.as_ref()?.labels.as_ref()?.get(labels::FINGERPRINT)
+        self.label(labels::FINGERPRINT)
+    }
+
+    fn label(&self, label: &str) -> Option<&String> {
+        self.seen.config.as_ref()?.labels.as_ref()?.get(label)
     }
 }
 
@@ -70,6 +74,9 @@ impl Docker {
         needs: &Listing,
         log: &Log,
     ) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let found = self.obtain(resource, container, needs, log).await?;
         if resource.run == Run::Running {
             self.start(&resource.id, &found).await?;
@@ -89,6 +96,7 @@ impl Docker {
         log: &Log,
     ) -> Result<Found, Failure> {
         self.admit(container.of.trust)?;
+        self.attach_data(container.data.as_ref()).await?;
         let network = needs.get(&network_of(&resource.id)).and_then(|seen| seen.outputs.id.clone());
         let network = network.ok_or_else(|| Failure::transient(format!("{} has no network yet", resource.id.name)))?;
         for _ in 0..LOOKS {
@@ -97,7 +105,7 @@ impl Docker {
                 // One that never ran may come from a call that was lost before its settings were checked, and one that
                 // is bound to a network that is gone could never start again.
                 let never_ran = found.status() == ContainerStateStatusEnum::CREATED && resource.run == Run::Running;
-                if !never_ran && found.in_network(&network) {
+                if !never_ran && found.in_network(&network) && !self.is_outdated(resource, container, &found) {
                     return Ok(found);
                 }
                 self.delete(&found.id).await?;
@@ -110,6 +118,15 @@ impl Docker {
         }
         let name = &resource.id.name;
         Err(Failure::transient(format!("the name of {name} is taken by a container that is not ours; rename that")))
+    }
+
+    /// Secrets changed since it was created, and it does not run: they apply at the next start. What a job did is done.
+    fn is_outdated(&self, resource: &Resource, container: &Container, found: &Found) -> bool {
+        let rests = matches!(found.status(), ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::CREATED);
+        rests
+            && resource.id.kind == Kind::Container
+            && resource.run == Run::Running
+            && found.label(labels::SECRETS) != planner::secrets::digest(&container.secrets).as_ref()
     }
 
     /// Never mixes: another version is replaced by the planner before this one is made.
@@ -232,6 +249,9 @@ impl Docker {
     }
 
     async fn ended_early(&self, id: &ResourceId, container: &Container) -> Failure {
+        if let Some(failure) = self.full(id) {
+            return failure;
+        }
         let found = match self.find(id).await {
             Ok(Some(found)) => found,
             Ok(None) => return Failure::transient(format!("{} was removed while it started", id.name)),
@@ -293,10 +313,12 @@ impl Docker {
 
     /// Removes a container with its volumes.
     pub(super) async fn remove_container(&self, id: &ResourceId) -> Result<(), Failure> {
-        match self.find(id).await? {
-            Some(found) => self.delete(&found.id).await,
-            None => Ok(()),
+        if let Some(found) = self.find(id).await? {
+            self.delete(&found.id).await?;
         }
+        // What it wrote is gone with it.
+        lock(&self.inner.full).remove(id);
+        Ok(())
     }
 
     /// Removes by the engine's id. In progress already counts as done: the next listing says whether it is gone.
@@ -305,6 +327,7 @@ impl Docker {
         let done = self.engine().await?.remove_container(engine_id, Some(options)).await;
         lock(&self.inner.rested).remove(engine_id);
         lock(&self.inner.ended).remove(engine_id);
+        lock(&self.inner.deaths).remove(engine_id);
         match done {
             Err(error) if !is_absent(&error) && !is_conflict(&error) => Err(self.fail("removing a container", &error)),
             _ => Ok(()),

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
-use futures_util::StreamExt;
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use planner::resource::{Failure, Kind, Owner, Resource};
 use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
@@ -14,6 +12,7 @@ use planner::{injected, names};
 use super::body::{Parts, differences};
 use super::container::Found;
 use super::network::env_of;
+use super::volume::mount;
 use super::{Docker, is_absent, is_conflict, labels};
 use crate::{Listing, Log};
 
@@ -66,6 +65,10 @@ impl Docker {
         let endpoints = &self.settings().endpoints;
         let of = &container.of;
         let secrets = self.settings().secrets.of(&of.project, SecretClass::of(of.trust));
+        if let Some(name) = container.secrets.keys().find(|name| !secrets.contains_key(*name)) {
+            // It was set when the environment began. Once it is set again the start works.
+            return Err(Failure::transient(format!("{} needs the secret {name}, which is not set any more", id.name)));
+        }
         let (variables, command) =
             injected::resolve(&self.inner.key, env, id.generation, container, endpoints, &secrets)
                 .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
@@ -81,7 +84,11 @@ impl Docker {
             command,
             labels: self.container_labels(resource, container, needs)?,
         };
-        Ok((parts.body(), strict))
+        let mut body = parts.body();
+        if let (Some(volume), Some(host)) = (&container.data, &mut body.host_config) {
+            host.mounts = Some(vec![mount(volume, &config.volumes.clone().unwrap_or_default())?]);
+        }
+        Ok((body, strict))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
@@ -128,6 +135,12 @@ impl Docker {
         if let Some(baseline) = database.and_then(|(_, seen)| seen.outputs.baseline.clone()) {
             all.insert(labels::BASELINE.to_owned(), baseline);
         }
+        if container.companion {
+            all.insert(labels::COMPANION.to_owned(), "true".to_owned());
+        }
+        if container.data.is_some() {
+            all.insert(labels::DATA.to_owned(), "yes".to_owned());
+        }
         if let Some(digest) = planner::secrets::digest(&container.secrets) {
             all.insert(labels::SECRETS.to_owned(), digest);
         }
@@ -157,34 +170,12 @@ impl Docker {
         if matches!(container.image, ImageSource::Built(_)) {
             return Err(Failure::transient("its image is gone; it is built again"));
         }
-        self.pull(&reference, log).await?;
+        self.pull(&reference, log).await.map_err(|failure| match failure {
+            // A companion's image is not on its way: somebody named one that there is not.
+            Failure::Waiting { text } => Failure::transient(format!("the image is not there: {text}")),
+            other => other,
+        })?;
         let seen = engine.inspect_image(&reference).await;
         seen.map(|seen| (reference, seen)).map_err(|error| self.fail("looking at the image", &error))
-    }
-
-    async fn pull(&self, reference: &str, log: &Log) -> Result<(), Failure> {
-        log.line(&format!("pulling {reference}"));
-        let (image, tag) = match reference.rsplit_once(':') {
-            Some((image, tag)) if !tag.contains('/') && !reference.contains('@') => (image, tag),
-            _ if reference.contains('@') => (reference, ""),
-            _ => (reference, "latest"),
-        };
-        let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
-        let engine = self.engine().await?;
-        let mut account = engine.create_image(Some(options), None, None);
-        while let Some(info) = account.next().await {
-            if let Err(error) = info {
-                let why = match &error {
-                    Error::DockerStreamError { error } => error.clone(),
-                    Error::DockerResponseServerError { message, .. } => message.clone(),
-                    other => return Err(self.fail("pulling the image", other)),
-                };
-                return Err(Failure::transient(format!(
-                    "the image {reference} is not on this machine and could not be pulled: {}",
-                    super::one_line(&why)
-                )));
-            }
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{Stream, StreamExt};
 use planner::identity::EnvId;
@@ -10,7 +11,7 @@ use planner::resource::Failure;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Docker, labels};
+use super::{Docker, labels, lock};
 
 /// What an event is a reason to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub enum Touched {
     Env(EnvId),
     /// The stream begins, or broke and began again: anything may have happened in between.
     Everything,
+}
+
+/// How often memory ended a process of one container.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Deaths {
+    count: u32,
+    /// When the last one was, in nanoseconds: after a break the stream tells of the last second again.
+    last: i64,
 }
 
 /// Pause before a broken stream is begun again.
@@ -48,6 +57,25 @@ impl Docker {
         ReceiverStream::new(receiver)
     }
 
+    /// How often memory ended a process of this container, since we listen.
+    pub(super) fn deaths_of(&self, engine_id: &str) -> u32 {
+        lock(&self.inner.deaths).get(engine_id).map_or(0, |deaths| deaths.count)
+    }
+
+    /// A forked child may die of it while the container runs on: only the event tells.
+    fn count(&self, event: &EventMessage) {
+        let Some(engine_id) = event.actor.as_ref().and_then(|actor| actor.id.as_ref()) else { return };
+        if event.action.as_deref() != Some("oom") {
+            return;
+        }
+        let at = event.time_nano.unwrap_or_default();
+        let mut all = lock(&self.inner.deaths);
+        let deaths = all.entry(engine_id.clone()).or_default();
+        if at > deaths.last {
+            *deaths = Deaths { count: deaths.count.saturating_add(1), last: at };
+        }
+    }
+
     async fn tell(&self, to: &Sender<Touched>) -> Result<(), Failure> {
         let engine = self.engine().await?;
         // While the engine is away there is nothing to look at.
@@ -66,6 +94,7 @@ impl Docker {
         }
         while let Some(event) = events.next().await {
             let event = event.map_err(|error| self.fail("following events", &error))?;
+            self.count(&event);
             let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
             let env = attributes.get(labels::ENV).and_then(|env| env.parse().ok());
             if let Some(env) = env

@@ -27,6 +27,9 @@ impl Docker {
         needs: &Listing,
         log: &Log,
     ) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let found = self.fresh(resource, container, needs, log).await?;
         if found.status() != ContainerStateStatusEnum::EXITED {
             self.start(&resource.id, &found).await?;
@@ -107,6 +110,9 @@ impl Docker {
     }
 
     async fn judge(&self, resource: &Resource, container: &Container, found: &Found) -> Result<Observed, Failure> {
+        if let Some(failure) = self.full(&resource.id) {
+            return Err(failure);
+        }
         let name = &resource.id.name;
         let seen = self.find(&resource.id).await?.filter(|now| now.id == found.id);
         let seen = seen.ok_or_else(|| Failure::transient(format!("{name} was removed while it ran")))?;

@@ -21,8 +21,13 @@ pub(super) const FINGERPRINT: &str = "sidestage.fingerprint";
 pub(super) const BASELINE: &str = "sidestage.baseline";
 /// Tag of the image that a container was made from, when we built it: what it uses.
 pub(super) const IMAGE: &str = "sidestage.image";
+/// A companion has a volume of its name.
+pub(super) const DATA: &str = "sidestage.data";
 /// Digest of the secrets' versions that a container was created with.
 pub(super) const SECRETS: &str = "sidestage.secrets";
+
+/// Whether it is a companion, whose image the operator chose.
+pub(super) const COMPANION: &str = "sidestage.companion";
 
 /// Kind of the short-lived containers that are only looked into. Never listed as anything.
 pub(super) const PROBE: &str = "probe";
@@ -37,6 +42,8 @@ pub(super) struct Ours {
     pub(super) baseline: Option<String>,
     pub(super) image: Option<String>,
     pub(super) secrets: Option<String>,
+    pub(super) companion: bool,
+    pub(super) data: bool,
 }
 
 /// Labels of a thing that belongs to an environment.
@@ -63,7 +70,9 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
     if get(INSTANCE)? != instance {
         return None;
     }
-    let kind = [Kind::Network, Kind::Job, Kind::Container].into_iter().find(|kind| Some(kind.as_str()) == get(KIND))?;
+    let kind = [Kind::Network, Kind::Volume, Kind::Job, Kind::Container]
+        .into_iter()
+        .find(|kind| Some(kind.as_str()) == get(KIND))?;
     let id = ResourceId {
         backend: Backend::Engine,
         owner: Owner::Env(get(ENV)?.parse().ok()?),
@@ -78,6 +87,8 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
         baseline: get(BASELINE).map(str::to_owned),
         image: get(IMAGE).map(str::to_owned),
         secrets: get(SECRETS).map(str::to_owned),
+        companion: get(COMPANION).is_some(),
+        data: get(DATA).is_some(),
     })
 }
 

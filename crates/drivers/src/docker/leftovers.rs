@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 use planner::resource::Failure;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Docker, is_absent, is_conflict, labels};
+use super::{Docker, image, is_absent, is_conflict, labels};
 
 /// Stands in the hosts file of every container of our builds and in no other: no image carries it, so what a build left
 /// behind is told from what a person started.
@@ -23,6 +23,9 @@ impl Docker {
     async fn sweep(&self) -> Result<(), Failure> {
         let instance = format!("{}={}", labels::INSTANCE, self.inner.instance);
         self.sweep_containers(&instance).await?;
+        for (draft, _) in self.references(&image::draft(&format!("sst-{}/*:*", self.inner.instance))).await? {
+            self.untag(&draft).await?;
+        }
         let mut filters = labels::filter([instance]);
         filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();

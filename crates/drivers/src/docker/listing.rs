@@ -7,11 +7,13 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder};
 use futures_util::{StreamExt, stream};
+use nix::sys::signal::Signal;
 use planner::resource::{Failure, Kind, Observed, Outputs, Owner, Phase, ResourceId, Run};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::network::network_of;
+use super::volume::volume_of;
 use super::{Docker, labels, lock};
 use crate::{Listing, Scope};
 
@@ -37,9 +39,12 @@ impl Ended {
             let (limit, more) = (size(memory), manifest_size(memory * 2));
             return format!("{name} was killed at its limit of {limit}; set memory = \"{more}\"");
         }
+        let signal = i32::try_from(self.code - 128).ok().and_then(|number| Signal::try_from(number).ok());
         match self.code {
             0 => format!("{name} exited (code 0) instead of staying"),
+            126 => format!("{name} exited with code 126: its command cannot be executed"),
             127 => format!("{name} exited with code 127: its command was not found"),
+            code if let Some(signal) = signal => format!("{name} exited with code {code} ({signal})"),
             code => format!("{name} exited with code {code}"),
         }
     }
@@ -63,6 +68,7 @@ impl Docker {
         };
         if env.is_some() || *scope == Scope::All {
             all.extend(self.networks(env, None).await?);
+            all.extend(self.volumes(env).await?);
         }
         let pattern = match scope {
             Scope::Owner(Owner::Env(env)) => format!("sst-{}/*:{env}-*", self.inner.instance),
@@ -94,6 +100,7 @@ impl Docker {
     fn forget_absent(&self, seen: &[ContainerSummary]) {
         let present: HashSet<&str> = seen.iter().filter_map(|container| container.id.as_deref()).collect();
         lock(&self.inner.ended).retain(|id, _| present.contains(id.as_str()));
+        lock(&self.inner.deaths).retain(|id, _| present.contains(id.as_str()));
         lock(&self.inner.rested).retain(|id| present.contains(id.as_str()));
     }
 
@@ -122,13 +129,14 @@ impl Docker {
         let address = networks.values().find_map(|network| network.ip_address.as_deref()?.parse::<IpAddr>().ok());
         let mut uses = vec![network_of(&ours.id)];
         uses.extend(ours.image.as_deref().and_then(|tag| self.image_id(tag)).map(|(id, _)| id));
+        uses.extend(ours.data.then(|| volume_of(&ours.id)));
         let outputs = Outputs {
+            oom: self.deaths_of(&engine_id),
             id: Some(engine_id),
             address: address.filter(|_| run == Run::Running),
             baseline: ours.baseline,
             commit: ours.commit,
             secrets: ours.secrets,
-            oom: 0,
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }

@@ -186,12 +186,8 @@ impl Said {
                 said.automatic = false;
             }
             Command::Sleep { .. } => said.slept = true,
-            Command::Wake { .. }
-            | Command::Run { .. }
-            | Command::Psql { .. }
-            | Command::Dump { .. }
-            | Command::Announce { .. }
-            | Command::Gc { .. } => {}
+            Command::Wake { .. } | Command::Announce { .. } | Command::Gc { .. } => {}
+            Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => {}
         }
         if said.asked {
             said.removed = false;
