@@ -247,11 +247,6 @@ impl Driver for Postgres {
         else {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
         };
-        if !extensions.is_empty() {
-            return Err(Failure::permanent(
-                "not yet: extensions of databases are planned, and this version makes none",
-            ));
-        }
         let place = Place { env, generation, name };
         // Before a connection is taken: whoever waits here must not keep listings from theirs.
         let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
