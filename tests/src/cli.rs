@@ -84,7 +84,14 @@ async fn run(socket: &std::path::Path, words: &str, columns: Option<usize>) -> R
     let line = Line::try_parse_from(std::iter::once("sidestage").chain(words.split_whitespace()));
     let line = line.unwrap_or_else(|error| panic!("{words}: {error}"));
     let (out, err) = (Paper::default(), Paper::default());
-    let mut screen = Screen { out: Box::new(out.clone()), err: Box::new(err.clone()), columns, draw: false };
+    let mut screen = Screen {
+        out: Box::new(out.clone()),
+        err: Box::new(err.clone()),
+        columns,
+        draw: false,
+        input: None,
+        terminal: false,
+    };
     let ending = cli::run(socket, line.command, &mut screen);
     let code = tokio::time::timeout(std::time::Duration::from_secs(20), ending).await.expect("within 20 s");
     Ran { code, out: out.text(), err: err.text() }

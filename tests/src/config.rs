@@ -1,6 +1,10 @@
 //! The configuration: the documented example is the truth, and every mistake has its line.
+#![allow(clippy::unwrap_used)]
 
-use sidestage::config::Config;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use sidestage::config::{Config, read_password, read_secrets};
 
 const EXAMPLE: &str = include_str!("../../deploy/sidestage.example.toml");
 
@@ -45,6 +49,16 @@ fn values_out_of_range_say_what_is_allowed() {
         ("dns = \"off\"", "dns = \"authoritative\"", "set [listen] dns"),
         ("access = \"members\"", "access = \"link\"", "not yet"),
         ("stage = \"on request\"", "stage = \"always\"", "on request"),
+        ("pids = 256", "pids = 2", "pids must be at least 16"),
+        ("connections = 20", "connections = 0", "connections at least 1"),
+        ("disk = \"2g\"", "disk = \"2\"", "disk"),
+        ("image_wait = \"30m\"", "image_wait = \"long\"", "image_wait"),
+        ("submodules = false", "submodule = true", "unknown field"),
+        (
+            "#secrets = \"/etc/sidestage/shop.env\"",
+            "secrets = \"shop.env\"",
+            "secrets = \"shop.env\" must be an absolute path",
+        ),
     ] {
         assert!(EXAMPLE.contains(from), "{from}");
         let error = format!("{:#}", Config::parse(&EXAMPLE.replacen(from, to, 1)).expect_err(to));
@@ -57,6 +71,68 @@ fn two_projects_with_one_suffix_collide() {
     let twice = format!("{EXAMPLE}\n[[project]]\nname = \"other\"\ngit = \"/srv/git/other.git\"\n");
     let error = format!("{:#}", Config::parse(&twice).expect_err("same suffix"));
     assert!(error.contains("shop") && error.contains("same suffix"), "{error}");
+}
+
+#[test]
+fn registries_are_hosts_with_an_account_each() {
+    let table = |host: &str, file: &str| {
+        let text = format!("{EXAMPLE}\n[[registry]]\nhost = \"{host}\"\nuser = \"bot\"\npassword_file = \"{file}\"\n");
+        (text.clone(), Config::parse(&text).map_err(|error| format!("{error:#}")))
+    };
+    let (text, config) = table("ghcr.io", "/etc/ghcr");
+    assert_eq!(config.unwrap().registry[0].user, "bot");
+    let refused = |host: &str, file: &str| table(host, file).1.unwrap_err();
+    assert!(refused("https://ghcr.io", "/etc/ghcr").contains("without scheme"));
+    assert!(refused("ghcr.io", "ghcr").contains("password_file must be an absolute path"));
+    let twice = format!("{text}{}", &text[EXAMPLE.len()..]);
+    assert!(format!("{:#}", Config::parse(&twice).unwrap_err()).contains("ghcr.io: the host stands twice"));
+}
+
+/// A file with this content and mode, read by `read`.
+fn with_file<T>(content: &str, mode: u32, read: impl Fn(&std::path::Path) -> anyhow::Result<T>) -> Result<T, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.env");
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    read(&path).map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "FILE"))
+}
+
+#[test]
+fn a_file_of_secrets_is_read_line_by_line() {
+    let text = "# dummies\n\nA=b=c # not a comment\r\nNPM_TOKEN=\"quoted\"\n";
+    let secrets = with_file(text, 0o600, read_secrets).unwrap();
+    assert_eq!(
+        secrets.into_iter().collect::<Vec<_>>(),
+        [("A".to_owned(), "b=c # not a comment".to_owned()), ("NPM_TOKEN".to_owned(), "\"quoted\"".to_owned()),]
+    );
+}
+
+#[test]
+fn a_file_of_secrets_that_others_can_read_is_refused_with_the_line_to_type() {
+    for mode in [0o644, 0o640, 0o604] {
+        let why = with_file("A=b", mode, read_secrets).unwrap_err();
+        let mode = format!("{mode:04o}");
+        assert_eq!(why, format!("FILE has mode {mode}, so others can read the secrets in it: chmod 0600 FILE"));
+        assert!(with_file("b", 0o644, read_password).unwrap_err().contains("chmod 0600 FILE"));
+    }
+    assert_eq!(with_file("hunter2\n", 0o400, read_password).unwrap(), "hunter2");
+    assert!(with_file("\n", 0o600, read_password).unwrap_err().contains("is empty"));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_secrets_has_its_line_and_shows_nothing_of_it() {
+    for (text, expected) in [
+        ("A=b\n-----BEGIN", "FILE line 2: write NAME=value"),
+        ("export CANARY=x", "FILE line 1: what stands before `=` is no name of a secret"),
+        ("9CANARY==", "FILE line 1: what stands before `=` is no name of a secret"),
+        ("\nCANARY=", "FILE line 2: behind `=` is no value"),
+        ("STAGING_CANARY=x", "FILE line 1: what stands before `=` is given by Sidestage"),
+        ("CANARY=x\nCANARY=y", "FILE line 2: this secret is there already"),
+    ] {
+        let why = with_file(text, 0o600, read_secrets).unwrap_err();
+        assert!(why.starts_with(expected), "{why}");
+        assert!(!why.contains("CANARY") && !why.contains('\n'), "{why}");
+    }
 }
 
 /// The example with these lines in its tables `listen` and `front`.

@@ -18,7 +18,7 @@ use planner::identity::{Sha, Trust};
 use planner::spec::Origin;
 
 /// A bare repository in a folder of its own, with the place of its mirror beside it.
-struct Repo {
+pub(crate) struct Repo {
     folder: tempfile::TempDir,
 }
 
@@ -30,7 +30,7 @@ const SUBMODULE: &str = "160000";
 const FOLDER: &str = "040000";
 
 impl Repo {
-    fn new() -> Repo {
+    pub(crate) fn new() -> Repo {
         let repo = Repo { folder: tempfile::tempdir().unwrap() };
         repo.beside("shop.git");
         repo
@@ -48,11 +48,11 @@ impl Repo {
         self.folder.path().join("shop.git")
     }
 
-    fn mirror(&self) -> PathBuf {
+    pub(crate) fn mirror(&self) -> PathBuf {
         self.folder.path().join("mirror/shop")
     }
 
-    fn forge(&self) -> GitForge {
+    pub(crate) fn forge(&self) -> GitForge {
         self.forge_with(&["main"], &[])
     }
 
@@ -88,7 +88,7 @@ impl Repo {
     }
 
     /// A commit with one file whose content is the subject.
-    fn simple(&self, parents: &[Sha], subject: &str) -> Sha {
+    pub(crate) fn simple(&self, parents: &[Sha], subject: &str) -> Sha {
         self.commit(&[(FILE, "file", subject.as_bytes())], parents, subject)
     }
 

@@ -4,6 +4,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
+mod any_ref;
 mod applications;
 mod arrows;
 mod bad_input;
@@ -15,7 +16,9 @@ mod console;
 mod dns;
 mod docker;
 mod git;
+mod housekeeping;
 mod https;
+mod inside;
 mod kit;
 mod manifest;
 mod mutants;

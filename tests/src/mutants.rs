@@ -5,12 +5,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod list;
+mod operator;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use list::{MUTANTS, Mutant};
+use list::Mutant;
 
 /// Seeds for each mutant beyond those that aim at it.
 const SEEDS: u64 = 3_000;
@@ -21,14 +22,15 @@ const SOUND: u64 = 200;
 fn every_broken_rule_is_caught() {
     let place = Place::new();
     place.copy_planner();
-    MUTANTS.iter().enumerate().for_each(|(index, mutant)| place.apply(index + 1, mutant));
+    let mutants: Vec<&Mutant> = list::MUTANTS.iter().chain(operator::MUTANTS).collect();
+    mutants.iter().enumerate().for_each(|(index, mutant)| place.apply(index + 1, mutant));
     place.write_simulator();
     place.build();
 
     let sound = place.run(0, &[], SOUND);
     assert!(sound.is_none(), "the copy breaks a rule with no mutant in it: {sound:?}");
     let mut survivors = Vec::new();
-    for (index, mutant) in MUTANTS.iter().enumerate() {
+    for (index, mutant) in mutants.iter().enumerate() {
         match place.run(index + 1, mutant.seeds, SEEDS) {
             Some(caught) => println!("{:>7} {}: {caught}", mutant.rule, mutant.name),
             None => survivors.push(format!("{} ({})", mutant.name, mutant.rule)),

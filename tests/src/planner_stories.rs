@@ -32,6 +32,11 @@ fn foreign_code_waits_for_an_approval_of_each_commit() {
 }
 
 #[test]
+fn foreign_code_that_never_runs_says_who_can_change_that() {
+    golden("never");
+}
+
+#[test]
 fn reset_keeps_the_old_generation_until_the_new_one_is_ready() {
     golden("reset");
 }

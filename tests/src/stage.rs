@@ -176,6 +176,7 @@ dns = "authoritative"
 runc_for_forks = true
 [database]
 durable = false
+extensions = ["pg_stat_statements"]
 [[project]]
 name = "shop"
 git = "{git}"

@@ -114,7 +114,7 @@ impl Act {
 /// The act that stands on the row itself, with its label.
 pub(crate) fn primary(commit: &CommitView) -> Option<(Act, &'static str)> {
     if commit.trust == Trust::Untrusted {
-        return Some((Act::Approve, Act::Approve.label()));
+        return commit.approvable.then_some((Act::Approve, Act::Approve.label()));
     }
     match commit.state {
         State::Unstaged | State::Superseded | State::Removed => Some((Act::Stage, Act::Stage.label())),

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 
 use crate::Ask;
 use crate::app::{App, Door, Silent};
+use crate::inside;
 use crate::sessions::SignedIn;
 use crate::text::LogCleaner;
 
@@ -72,6 +73,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/projects/{name}", get(project))
         .route("/projects/{name}/refs", post(stage_ref))
         .route("/environments/{project}/{sha}", get(environment))
+        .route("/environments/{project}/{sha}/run", get(inside::run))
+        .route("/environments/{project}/{sha}/database", post(inside::database))
         .route("/commands", post(command))
         .route("/logs/{env}/{name}", get(logs))
         .route("/plan", get(plan))

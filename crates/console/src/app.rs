@@ -9,7 +9,6 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use planner::command::{Actor, Role};
 use planner::identity::Time;
@@ -125,7 +124,7 @@ where
     let router = router(&app);
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let (open, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::pin!(shutdown);
     loop {
         let next = async {
@@ -137,14 +136,23 @@ where
             () = &mut shutdown => break,
         };
         let connection = server.serve_connection(TokioIo::new(io), TowerToHyperService::new(router.clone()));
-        let connection = open.watch(connection);
+        let (connection, closing) = (connection.with_upgrades(), app.closing());
         tokio::spawn(async move {
+            tokio::pin!(connection);
             // Whoever hung up is told nothing any more.
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = closing => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
             drop(place);
         });
     }
     let _ = close.send(true);
-    let _ = tokio::time::timeout(GRACE, open.shutdown()).await;
+    // All places are free when no connection is open any more.
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! Serves people: pages and JSON API over the view that it was last given.
 //!
 //! `app` puts the routes together, `guard` stands before them (hosts, origins, sign-in), `api` is `/api/v1`, `pages` are
-//! the pages, `acts` what can be done in which state, `links` and `sessions` the sign-in, `text` makes foreign text inert.
+//! the pages, `acts` what can be done in which state, `inside` is for
+//! hands inside an environment, `links` and `sessions` the sign-in, `text` makes foreign text inert.
 //! Nothing is decided here: what people ask for goes through [`Ask`] to the loop, and what they see is its [`View`].
 
 mod acts;
 mod api;
 mod app;
 mod guard;
+pub mod inside;
 mod links;
 mod pages;
 mod secret;
@@ -17,7 +19,7 @@ pub mod text;
 use std::sync::Arc;
 
 use planner::command::{Actor, Command};
-use planner::identity::{EnvId, Sha, Time};
+use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::view::View;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +55,21 @@ pub enum Ask {
     },
     /// What a pass would do now, one line a step, in order, with what waits and why.
     Plan(oneshot::Sender<Vec<String>>),
+    /// Run something inside an environment.
+    Run(Box<inside::Run>),
+    /// Access to an environment's database.
+    Database {
+        /// Who asks.
+        actor: Actor,
+        /// The project.
+        project: ProjectName,
+        /// The commit.
+        sha: Sha,
+        /// For a copy of it.
+        dump: bool,
+        /// The access.
+        reply: oneshot::Sender<Result<inside::Access, String>>,
+    },
     /// Find a branch or tag of a project by name, whether it is watched or not, and stage the commit that it points to now;
     /// answered with that commit and the line of the decision.
     StageRef {

@@ -30,6 +30,16 @@ impl Log {
         Ok(Log { inner: Arc::new(Mutex::new(Inner { file: Some(file), left: LIMIT })) })
     }
 
+    /// Goes on behind what the file holds already.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn append(path: &Path) -> io::Result<Log> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let left = LIMIT.saturating_sub(file.metadata()?.len());
+        Ok(Log { inner: Arc::new(Mutex::new(Inner { file: Some(file), left })) })
+    }
+
     /// A log that nobody reads.
     #[must_use]
     pub fn none() -> Log {

@@ -10,6 +10,7 @@ use crate::facts::{Again, Approval, Asked, Condemned, EnvRow, Facts, RefRow, Sen
 use crate::identity::{EnvId, ProjectName, Sha, Time, Trust};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, StageMode};
+use crate::report::never;
 use crate::resource::{Kind, Owner, Reason, ResourceId};
 use crate::spec::Origin;
 use crate::standing::Standing;
@@ -24,6 +25,8 @@ struct Entry<'a> {
     actor: &'a str,
     role: Role,
     verb: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     project: Option<&'a ProjectName>,
     sha: Option<&'a Sha>,
     decision: &'a str,
@@ -42,44 +45,40 @@ struct Subject {
     left: Option<String>,
 }
 
+/// What a command is judged by, and what it changes.
+pub(crate) struct Desk<'a> {
+    pub(crate) facts: &'a mut Facts,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Time,
+}
+
 /// Judges a command and writes down what it asks for.
 ///
 /// # Errors
 /// One line for the person: why not, and what to do.
-pub(crate) fn ask(
-    facts: &mut Facts,
-    ledger: &mut Ledger,
-    policy: &Policy,
-    now: Time,
-    actor: &Actor,
-    command: &Command,
-) -> Result<String, String> {
-    let answer = judge(facts, ledger, policy, now, actor, command);
+pub(crate) fn ask(mut desk: Desk<'_>, actor: &Actor, command: &Command) -> Result<String, String> {
+    let answer = judge(&mut desk, actor, command);
     let (project, sha) = command.commit().unzip();
     let decision = match &answer {
         Ok(_) => "done".to_owned(),
         Err(why) => format!("refused: {why}"),
     };
-    let (at, actor, role, verb) = (now, actor.name.as_str(), actor.role, command.verb());
-    facts.audit(&Entry { at, actor, role, verb, project, sha, decision: &decision });
+    let (at, actor, role, verb) = (desk.now, actor.name.as_str(), actor.role, command.verb());
+    let what = command.detail();
+    desk.facts.audit(&Entry { at, actor, role, verb, what, project, sha, decision: &decision });
     answer
 }
 
-fn judge(
-    facts: &mut Facts,
-    ledger: &mut Ledger,
-    policy: &Policy,
-    now: Time,
-    actor: &Actor,
-    command: &Command,
-) -> Result<String, String> {
+fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String, String> {
     let Some((project, sha)) = command.commit() else {
         authorize(actor, command, Trust::Untrusted)?;
-        return Ok(gc(facts, ledger, now, matches!(command, Command::Gc { confirm: true })));
+        return Ok(gc(desk, matches!(command, Command::Gc { confirm: true })));
     };
-    let subject = subject(facts, policy, now, project, sha)?;
+    let subject = subject(desk.facts, desk.policy, desk.now, project, sha)?;
     authorize(actor, command, subject.of.trust)?;
-    let asking = Asking { facts, ledger, policy, now, subject };
+    let now = desk.now;
+    let asking = Asking { facts: desk.facts, ledger: desk.ledger, policy: desk.policy, now, subject };
     match command {
         Command::Stage { .. } => asking.stage(None),
         Command::Reset { .. } => asking.stage(Some(Again { at: now, rebuild: false })),
@@ -106,6 +105,10 @@ fn judge(
         Command::Wake { .. } => asking.of_live(|row, now| {
             visit(row, now);
             "waking".to_owned()
+        }),
+        Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => asking.of_live(|row, now| {
+            visit(row, now);
+            "welcome inside".to_owned()
         }),
         Command::Announce { .. } => Ok(asking.announce()),
         Command::Gc { .. } => unreachable!("it is about no commit"),
@@ -160,7 +163,7 @@ impl Asking<'_> {
                     sha.short()
                 )
             } else {
-                format!("{} comes from outside, and `forks` of {project} is \"never\"", sha.short())
+                format!("{} comes from outside, and {}", sha.short(), never(&project))
             });
         }
         self.want(again);
@@ -230,7 +233,7 @@ impl Asking<'_> {
             return Ok("the project's own code needs no approval; staging".to_owned());
         }
         if !self.policy.projects.get(&project).is_some_and(|project| project.forks) {
-            return Err(format!("`forks` of {project} is \"never\" in the configuration"));
+            return Err(never(&project));
         }
         let sequence = self.facts.next_sequence();
         let refs = self.facts.refs.values().filter(|row| {
@@ -304,7 +307,8 @@ impl Asking<'_> {
 }
 
 /// Removes orphans now, and with `confirm` what the guard holds.
-fn gc(facts: &mut Facts, ledger: &Ledger, now: Time, confirm: bool) -> String {
+fn gc(desk: &mut Desk<'_>, confirm: bool) -> String {
+    let Desk { facts, ledger, now, .. } = desk;
     let orphans: Vec<Owner> =
         ledger.orphans.keys().filter(|owner| !facts.condemned.contains_key(*owner)).cloned().collect();
     let live = facts.envs.values().filter(|row| row.is_live()).count();
@@ -313,7 +317,7 @@ fn gc(facts: &mut Facts, ledger: &Ledger, now: Time, confirm: bool) -> String {
     if held_back {
         return format!("{count} orphans are more than half of what there is; `sidestage gc --confirm` removes them");
     }
-    orphans.into_iter().for_each(|owner| facts.condemn(Condemned { owner, at: now }));
+    orphans.into_iter().for_each(|owner| facts.condemn(Condemned { owner, at: *now }));
     let held: Vec<EnvRow> = facts.envs.values().filter(|row| row.held.is_some()).cloned().collect();
     if !confirm {
         let hint = if held.is_empty() {

@@ -62,6 +62,24 @@ pub enum Command {
         project: ProjectName,
         sha: Sha,
     },
+    /// Runs something once inside: a command as typed, or `:name` of the manifest. Of what sleeps it is a visit.
+    Run {
+        project: ProjectName,
+        sha: Sha,
+        /// The process that it is made like; the web process if none.
+        process: Option<String>,
+        words: Vec<String>,
+    },
+    /// Access to the database as its owner: `psql`.
+    Psql {
+        project: ProjectName,
+        sha: Sha,
+    },
+    /// A copy of the database.
+    Dump {
+        project: ProjectName,
+        sha: Sha,
+    },
     /// The image that CI builds of it is there: what waits for it looks at once.
     Announce {
         project: ProjectName,
@@ -88,9 +106,24 @@ impl Command {
             | Command::Rebuild { project, sha }
             | Command::Sleep { project, sha }
             | Command::Wake { project, sha }
+            | Command::Run { project, sha, .. }
+            | Command::Psql { project, sha }
+            | Command::Dump { project, sha }
             | Command::Remove { project, sha }
             | Command::Announce { project, sha } => Some((project, sha)),
             Command::Gc { .. } => None,
+        }
+    }
+
+    /// What of it the audit log keeps beside the verb.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Command::Run { process, words, .. } => {
+                let process = process.as_ref().map(|process| format!("-p {process} ")).unwrap_or_default();
+                Some(format!("{process}{}", words.join(" ")).chars().take(500).collect())
+            }
+            _ => None,
         }
     }
 
@@ -109,6 +142,9 @@ impl Command {
             Command::Sleep { .. } => "sleep",
             Command::Wake { .. } => "wake",
             Command::Remove { .. } => "remove",
+            Command::Run { .. } => "run",
+            Command::Psql { .. } => "psql",
+            Command::Dump { .. } => "dump",
             Command::Announce { .. } => "announce",
             Command::Gc { .. } => "gc",
         }
@@ -145,7 +181,11 @@ pub struct Actor {
 pub fn authorize(actor: &Actor, command: &Command, trust: Trust) -> Result<(), String> {
     let needed = match command {
         Command::Approve { .. } | Command::Revoke { .. } => Role::Approve,
-        Command::Remove { .. } if trust.is_foreign() => Role::Approve,
+        Command::Remove { .. } | Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. }
+            if trust.is_foreign() =>
+        {
+            Role::Approve
+        }
         Command::Gc { .. } => Role::Admin,
         _ => Role::Write,
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ask::ask;
+use crate::ask::{Desk, ask};
 use crate::blueprint::Blueprints;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
@@ -139,6 +139,24 @@ impl Core {
         &self.inventory
     }
 
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The facts, for whoever answers questions about them.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What wanted generations are made of.
+    pub(crate) fn blueprints(&self) -> &Blueprints {
+        &self.blueprints
+    }
+
     /// Whose log one of [`CommitView::logs`](crate::view::CommitView::logs) is, in the newest generation that has it.
     #[must_use]
     pub fn log(&self, env: &EnvId, name: &str) -> Option<ResourceId> {
@@ -190,7 +208,8 @@ impl Core {
                 self.ledger.hear_read(project, sha, failure, now);
             }
             Event::Asked { request, actor, command } => {
-                let answer = ask(&mut self.facts, &mut self.ledger, &self.policy, now, &actor, &command);
+                let Core { facts, ledger, policy, .. } = self;
+                let answer = ask(Desk { facts, ledger, policy, now }, &actor, &command);
                 return Some((request, answer));
             }
             Event::Knock(env) => self.facts.visit(&env, now, Duration::ZERO),

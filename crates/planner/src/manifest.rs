@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Health;
+pub use schedule::fires;
 
 /// The manifest's path in the commit.
 pub const FILE: &str = ".sidestage.toml";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::decide::{Eyes, Obstacle};
 use crate::desired::{Desired, failed_for_good, first_failure};
 use crate::facts::{EnvRow, Listed, RefRow};
-use crate::identity::{EnvId, Time, Trust};
+use crate::identity::{EnvId, ProjectName, Time, Trust};
 use crate::plan::{Plan, backend_name};
 use crate::policy::StageMode;
 use crate::resource::{Failure, Kind, Owner, Phase, Reason, ResourceId, Run};
@@ -226,11 +226,11 @@ impl<'r, 'a> Report<'r, 'a> {
         if trust == Trust::Untrusted {
             let forks = project.is_some_and(|project| project.forks);
             let reason = if forks {
-                "it comes from outside: a maintainer has to approve exactly this commit"
+                "it comes from outside: a maintainer has to approve exactly this commit".to_owned()
             } else {
-                "it comes from outside, and code from outside never runs here"
+                format!("it comes from outside, and {}", never(commit.project))
             };
-            return (State::Blocked, Some(reason.to_owned()), pushed);
+            return (State::Blocked, Some(reason), pushed);
         }
         let off = project.is_none_or(|project| project.stage == StageMode::Off);
         let of = Origin { project: commit.project.clone(), sha: commit.sha, trust };
@@ -313,4 +313,10 @@ pub fn why(reason: Reason) -> &'static str {
         Reason::TakenOut => "its project was taken out of the configuration",
         Reason::Orphan => "nobody knows it",
     }
+}
+
+/// Why no approval helps, and who can change that.
+#[must_use]
+pub(crate) fn never(project: &ProjectName) -> String {
+    format!("`forks` of {project} is \"never\": only the operator can let code from outside run, in the configuration")
 }

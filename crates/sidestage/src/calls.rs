@@ -52,6 +52,12 @@ impl Calls {
         self.writing.clone()
     }
 
+    /// Where the logs are.
+    #[must_use]
+    pub fn dir(&self) -> Arc<StateDir> {
+        self.dir.clone()
+    }
+
     /// Makes the call; its result comes back as [`Event::Returned`].
     pub fn start(&mut self, call: CallId, action: Action, seen: &Listing, input: &UnboundedSender<Input>) {
         let cut = CancellationToken::new();

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use console::Ask;
+use console::inside::{Access, Begin};
+use drivers::Listing;
 use drivers::docker::Docker;
 use drivers::git::GitForge;
 use edge::Visits;
@@ -14,16 +16,20 @@ use planner::command::{Actor, Command};
 use planner::core::Core;
 use planner::event::{CallId, Event, Head, RequestId, Step};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
-use planner::resource::Backend;
+use planner::oneoff::What;
+use planner::resource::{Backend, Resource};
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::databases::Databases;
+use crate::housekeeping;
+use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::store::Store;
@@ -43,6 +49,8 @@ pub enum Input {
     Looked(ProjectName, Event, Vec<Answer>),
     /// Something changed at a backend: list it again.
     Dirty(Backend),
+    /// What a one-off container of this environment, like this process, is made of, and what it needs.
+    OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
     /// A branch or tag that a person named was found, and is to be staged.
     Found(ProjectName, Head, Actor, StagedRef),
 }
@@ -85,6 +93,8 @@ pub struct Controller {
     requests: u64,
     reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
+    inside: Arc<Inside>,
+    databases: Databases,
 }
 
 /// The parts that the controller is made of.
@@ -103,6 +113,10 @@ pub struct Parts {
     pub forges: BTreeMap<ProjectName, Arc<GitForge>>,
     /// Ends of the doors.
     pub ends: Ends,
+    /// What runs inside environments.
+    pub inside: Arc<Inside>,
+    /// Where their databases are.
+    pub databases: Databases,
     /// Whose events say that something changed.
     pub engine: Docker,
     /// The loop's own mailbox, whose sender calls and listings hold.
@@ -113,7 +127,8 @@ impl Controller {
     /// Puts the parts together and begins to watch the forges.
     #[must_use]
     pub fn new(parts: Parts) -> Controller {
-        let Parts { core, store, calls, listings, logs, forges, ends, engine, mailbox: (input, inputs) } = parts;
+        let Parts { core, store, calls, listings, logs, forges, ends, inside, databases, engine, mailbox } = parts;
+        let (input, inputs) = mailbox;
         follow(&engine, input.clone());
         let watches =
             forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
@@ -133,6 +148,8 @@ impl Controller {
             requests: 0,
             reading: BTreeSet::new(),
             looks: Vec::new(),
+            inside,
+            databases,
         }
     }
 
@@ -141,6 +158,8 @@ impl Controller {
         let mut listing = interval(LISTING);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut visits = interval(VISITS);
+        let mut sweep = interval_at(Instant::now() + housekeeping::FIRST, housekeeping::EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake_at = None;
         loop {
             tokio::select! {
@@ -150,6 +169,7 @@ impl Controller {
                 Some(env) = self.ends.knock.recv() => self.pending.push(Event::Knock(env)),
                 _ = listing.tick() => self.listings.all(&mut self.core),
                 _ = visits.tick() => self.visits(),
+                _ = sweep.tick() => self.sweep(),
                 () = until(wake_at) => {}
             }
             self.drain();
@@ -194,6 +214,7 @@ impl Controller {
                 self.looks.extend(answers.into_iter().map(|answer| (project.clone(), answer)));
             }
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
+            Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
     }
@@ -236,6 +257,23 @@ impl Controller {
     fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Command(actor, command, answer) => self.command(actor, command, answer),
+            Ask::Run(run) => {
+                let (answer, judged) = oneshot::channel();
+                let Begin { process, words, .. } = run.begin.clone();
+                let command = Command::Run { project: run.project.clone(), sha: run.sha, process, words };
+                self.command(run.actor.clone(), command, answer);
+                tokio::spawn(self.inside.clone().serve(*run, judged));
+            }
+            Ask::Database { actor, project, sha, dump, reply } => {
+                let (answer, judged) = oneshot::channel();
+                let access = self.access(&project, &sha);
+                let command = if dump { Command::Dump { project, sha } } else { Command::Psql { project, sha } };
+                self.command(actor, command, answer);
+                tokio::spawn(async move {
+                    let judged = judged.await.unwrap_or_else(|_| Err("the controller is stopping".to_owned()));
+                    let _ = reply.send(judged.and(access));
+                });
+            }
             Ask::StageRef { actor, project, name, reply } => self.find(&project, name, actor, reply),
             Ask::Logs { env, name, follow, reply } => {
                 let found = self.core.log(&env, &name);
@@ -249,10 +287,35 @@ impl Controller {
         }
     }
 
+    fn one_off(&self, env: &EnvId, process: Option<&str>, what: What) -> Result<(Resource, Listing), String> {
+        let resource = self.core.one_off(env, process, what)?;
+        let seen = &self.core.inventory().seen;
+        let needs = resource.needs.iter().filter_map(|id| Some((id.clone(), seen.get(id)?.clone()))).collect();
+        Ok((resource, needs))
+    }
+
+    /// How the commit's database is reached.
+    fn access(&self, project: &ProjectName, sha: &Sha) -> Result<Access, String> {
+        let view = self.ends.view.borrow();
+        let shown = view.projects.iter().filter(|shown| shown.name == *project);
+        let mut commits = shown.flat_map(|shown| &shown.refs).flat_map(|of| &of.commits);
+        let commit = commits.find(|commit| commit.sha == *sha).ok_or("the commit is not known")?;
+        let generation = self.core.database(&commit.env)?;
+        Ok(self.databases.access(&commit.env, generation))
+    }
+
     fn visits(&mut self) {
         let visits = self.ends.visits.snapshot(now());
         if !visits.is_empty() {
             self.pending.push(Event::Visits(visits));
+        }
+    }
+
+    /// Deletes what nobody needs any more, unless too little is known to say what that is.
+    fn sweep(&self) {
+        if let Some(keeps) = self.core.keeps() {
+            let (dir, forges) = (self.calls.dir(), self.forges.clone());
+            tokio::spawn(async move { housekeeping::sweep(&dir, &forges, &keeps).await });
         }
     }
 
@@ -280,6 +343,10 @@ impl Controller {
         }
         for (call, action) in step.start {
             self.start(call, action);
+        }
+        let mut requested = self.core.requested(now());
+        for (project, watch) in &self.watches {
+            watch.also(requested.remove(project).unwrap_or_default());
         }
         for backend in step.look {
             self.listings.dirty(backend, &mut self.core);

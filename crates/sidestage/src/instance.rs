@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use console::Links;
@@ -23,6 +23,8 @@ use crate::calls::Calls;
 use crate::clock::now;
 use crate::config::Config;
 use crate::controller::{Controller, Ends, Parts};
+use crate::databases::Databases;
+use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
 use crate::state_dir::{self, StateDir};
@@ -42,6 +44,7 @@ pub struct Instance {
     tls: Option<Tls>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    inside: OnceLock<Arc<Inside>>,
 }
 
 /// Bound listeners and the certificate, before anything is started: a taken port stops the start while nothing has happened.
@@ -105,7 +108,8 @@ impl Instance {
         let doors = console::Doors { view: shown, ask, now };
         let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
         let (links, tls) = (Links::new(now), sockets.tls);
-        let instance = Instance { links, config, dir, key, world, doors, tls, shutdown, tasks };
+        let instance =
+            Instance { links, config, dir, key, world, doors, tls, shutdown, tasks, inside: OnceLock::new() };
         instance.serve_objects(objects);
         instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
@@ -176,6 +180,28 @@ impl Instance {
         let drivers = &self.world.drivers;
         let calls = Calls::new(drivers.clone(), self.dir.clone());
         let logs = Logs::new(self.dir.clone(), self.world.docker.clone(), calls.writing());
+        let inside = Inside::new(
+            self.world.docker.clone(),
+            ends.visits.clone(),
+            self.doors.view.clone(),
+            mailbox.0.clone(),
+            self.dir.clone(),
+            calls.writing(),
+        );
+        let _ = self.inside.set(inside.clone());
+        let (clock, stop) = (inside.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = clock.keep_time() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let server = self.world.server.settings();
+        let databases = Databases {
+            key: self.key.clone(),
+            address: SocketAddr::new(server.address, server.port),
+            bin_dir: self.world.server.programs().to_owned(),
+        };
         let controller = Controller::new(Parts {
             core,
             store,
@@ -184,6 +210,8 @@ impl Instance {
             logs,
             forges: self.world.forges.clone(),
             ends,
+            inside,
+            databases,
             engine: self.world.docker.clone(),
             mailbox,
         });
@@ -234,6 +262,13 @@ impl Instance {
     #[must_use]
     pub fn doors(&self) -> console::Doors {
         self.doors.clone()
+    }
+
+    /// Runs the cron jobs of this minute since the Unix epoch, as the clock does.
+    pub fn tick(&self, minute: u64) {
+        if let Some(inside) = self.inside.get() {
+            inside.tick(minute);
+        }
     }
 
     /// The drivers, for looking.

@@ -5,6 +5,8 @@
 //! | `config`, `state_dir`, `store`, `clock` | what the operator decided, and what this instance remembers |
 //! | `controller` | the loop that steps the core and does what it says |
 //! | `calls`, `listings`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
+//! | `housekeeping` | deletes our own files that nobody needs any more |
+//! | `inside`, `databases` | what people and clocks run once inside environments |
 //! | `instance`, `world`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `notify` | the socket for hooks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
@@ -16,7 +18,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod controller;
+mod databases;
 pub mod demo;
+pub mod housekeeping;
+pub mod inside;
 pub mod instance;
 mod listings;
 mod logs;

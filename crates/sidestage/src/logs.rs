@@ -40,6 +40,13 @@ impl Logs {
 
     /// Answers with the log of a resource, or with what there is instead.
     pub fn open(&self, found: Option<ResourceId>, env: &EnvId, name: &str, follow: bool, reply: Reply) {
+        let cron = name.strip_prefix("cron.").map(|name| self.dir.cron_log(env, name)).filter(|log| log.exists());
+        if let (None, Some(path)) = (&found, cron) {
+            let (chunks, chunked) = mpsc::channel(16);
+            tokio::spawn(read(path, follow.then(|| self.writing.clone()), chunks));
+            let _ = reply.send(Ok(chunked));
+            return;
+        }
         let Some(id) = found else {
             let _ = reply.send(Err(format!("environment {env} has no log {name:?}")));
             return;

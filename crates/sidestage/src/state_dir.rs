@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use planner::identity::InstanceKey;
-use planner::resource::ResourceId;
+use planner::identity::{EnvId, InstanceKey};
+use planner::resource::{Owner, ResourceId};
 
 /// A state directory that this process alone holds, until it is dropped.
 #[derive(Debug)]
@@ -77,6 +77,12 @@ impl StateDir {
         self.root.join("mirrors")
     }
 
+    /// Data of companions. The folder is made with the first.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("disks")
+    }
+
     /// The object store.
     #[must_use]
     pub fn objects(&self) -> PathBuf {
@@ -95,12 +101,23 @@ impl StateDir {
         self.root.join("logs")
     }
 
+    /// The log of an environment's cron job.
+    #[must_use]
+    pub fn cron_log(&self, env: &EnvId, name: &str) -> PathBuf {
+        self.logs().join(env.as_str()).join(format!("cron-{name}.log"))
+    }
+
     /// The log of one image or job.
     #[must_use]
     pub fn log(&self, id: &ResourceId) -> PathBuf {
-        let owner = id.owner.to_string().replace(':', "-");
-        self.logs().join(owner).join(format!("{}-{}-{}.log", id.generation, id.kind.as_str(), id.name))
+        self.logs().join(log_folder(&id.owner)).join(format!("{}-{}-{}.log", id.generation, id.kind.as_str(), id.name))
     }
+}
+
+/// The folder of an owner's logs, below those of all.
+#[must_use]
+pub fn log_folder(owner: &Owner) -> String {
+    owner.to_string().replace(':', "-")
 }
 
 /// Where the controller listens for its own CLI.

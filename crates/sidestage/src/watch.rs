@@ -7,8 +7,8 @@ use std::time::Duration;
 use drivers::Forge;
 use drivers::git::GitForge;
 use planner::event::Event;
-use planner::identity::ProjectName;
-use tokio::sync::mpsc;
+use planner::identity::{ProjectName, Ref};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::controller::{Answer, Input};
@@ -20,6 +20,7 @@ const POLL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watch {
     look: mpsc::UnboundedSender<Answer>,
+    also: watch::Sender<BTreeSet<Ref>>,
 }
 
 impl Watch {
@@ -27,8 +28,18 @@ impl Watch {
     #[must_use]
     pub fn start(project: &ProjectName, forge: &Arc<GitForge>, input: mpsc::UnboundedSender<Input>) -> Watch {
         let (look, looks) = mpsc::unbounded_channel();
-        tokio::spawn(watch(project.clone(), forge.clone(), input, looks));
-        Watch { look }
+        let (also, asked_for) = watch::channel(BTreeSet::new());
+        tokio::spawn(follow(project.clone(), forge.clone(), input, looks, asked_for));
+        Watch { look, also }
+    }
+
+    /// Branches and tags to list beside those that are watched: a person asked for them.
+    pub fn also(&self, refs: BTreeSet<Ref>) {
+        self.also.send_if_modified(|also| {
+            let other = *also != refs;
+            *also = refs;
+            other
+        });
     }
 
     /// Lists the refs now. Answered when they have been decided about.
@@ -37,11 +48,12 @@ impl Watch {
     }
 }
 
-async fn watch(
+async fn follow(
     project: ProjectName,
     forge: Arc<GitForge>,
     input: mpsc::UnboundedSender<Input>,
     mut looks: mpsc::UnboundedReceiver<Answer>,
+    also: watch::Receiver<BTreeSet<Ref>>,
 ) {
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,7 +70,8 @@ async fn watch(
         while let Ok(answer) = looks.try_recv() {
             answers.push(answer);
         }
-        let sent = match forge.heads(&BTreeSet::new()).await {
+        let asked_for = also.borrow().clone();
+        let sent = match forge.heads(&asked_for).await {
             Ok(heads) => {
                 input.send(Input::Looked(project.clone(), Event::Refs { project: project.clone(), heads }, answers))
             }

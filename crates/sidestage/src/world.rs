@@ -77,8 +77,10 @@ impl World {
         let settings = docker::Settings {
             pool: config.network.pool,
             runc_for_forks: config.engine.runc_for_forks,
-            pids: i64::from(policy.limits.pids),
             disk: policy.limits.disk,
+            pids: i64::from(policy.limits.pids),
+            disks: dir.disks(),
+            registries: config.registry.iter().map(registry).collect(),
             ..docker::Settings::new(endpoints, services, contexts(&forges))
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
@@ -117,9 +119,13 @@ fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
         let mirror = dir.mirrors().join(format!("{}.git", project.name));
         let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
             .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
-        forges.insert(project.name.clone(), Arc::new(forge));
+        forges.insert(project.name.clone(), Arc::new(forge.with(project.source)));
     }
     Ok(forges)
+}
+
+fn registry(of: &crate::config::Registry) -> docker::Registry {
+    docker::Registry { host: of.host.clone(), user: of.user.clone(), password_file: of.password_file.clone() }
 }
 
 /// The engine's driver reads a build's source through the forge of its project.

@@ -26,6 +26,11 @@ const ENGINE: Need = Need {
 };
 const POSTGRES: Need = Need { what: "PostgreSQL (initdb)", packages: &["postgresql"], there: postgres };
 const GIT: Need = Need { what: "git", packages: &["git"], there: || find("git").is_some() };
+const DISKS: Need = Need {
+    what: "e2fsprogs and losetup, for data of companions",
+    packages: &["e2fsprogs", "mount"],
+    there: || ["mkfs.ext4", "debugfs", "losetup"].iter().all(|name| find(name).is_some()),
+};
 const IP: Need = Need { what: "iproute2 (ip)", packages: &["iproute2"], there: || find("ip").is_some() };
 const IMAGES: Need = Need {
     what: "mmdebstrap, for base images without a registry",
@@ -49,6 +54,11 @@ const KNOT: Need =
 const DIG: Need = Need { what: "a resolver (dig)", packages: &["bind9-dnsutils"], there: || find("dig").is_some() };
 const RCLONE: Need = Need { what: "an S3 client (rclone)", packages: &["rclone"], there: || find("rclone").is_some() };
 const S3CMD: Need = Need { what: "another S3 client (s3cmd)", packages: &["s3cmd"], there: || find("s3cmd").is_some() };
+const REGISTRY: Need = Need {
+    what: "a container registry (docker-registry, htpasswd)",
+    packages: &["docker-registry", "apache2-utils"],
+    there: || find("docker-registry").is_some() && find("htpasswd").is_some(),
+};
 const PYTHON: Need = Need {
     what: "Python 3 with venv and pip",
     packages: &["python3", "python3-venv", "python3-pip"],
@@ -58,7 +68,7 @@ const PYTHON: Need = Need {
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] =
-    &[ENGINE, POSTGRES, GIT, IP, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, PYTHON];
+    &[ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON];
 
 /// Makes sure of all of them, or says which are missing.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {

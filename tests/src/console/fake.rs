@@ -82,7 +82,7 @@ pub(crate) fn view(refs: Vec<RefView>) -> View {
 /// The view most tests use: #7 unstaged (01…), #9 foreign (09…), main ready (0a…).
 pub(crate) fn usual() -> View {
     let mut foreign = commit(9, "Help from outside", State::Blocked);
-    foreign.trust = Trust::Untrusted;
+    (foreign.trust, foreign.approvable) = (Trust::Untrusted, true);
     foreign.reason = Some("not approved at this commit".to_owned());
     let mut main = commit(10, "Merge everything", State::Ready);
     main.generation = 1;
@@ -261,6 +261,8 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
                 };
                 let _ = reply.send(said);
             }
+            Ask::Run(run) => drop(run.reply.send(Err("nothing runs here".to_owned()))),
+            Ask::Database { reply, .. } => drop(reply.send(Err("there is no database here".to_owned()))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

@@ -11,7 +11,8 @@ use planner::spec::{Build, ImageSource, Spec};
 
 use super::engine::{Engine, cli, project, wait_for};
 
-const NAME: &str = "0123456789ab-ba9876543210";
+pub(super) const NAME: &str = "0123456789ab-ba9876543210";
+pub(super) const FOREIGN: &str = "ba9876543210";
 
 fn image(engine: &Engine, dockerfile: &str) -> Resource {
     engine.image(Trust::Trusted, NAME, &[("Dockerfile", dockerfile), ("greeting", "hello")])
@@ -39,7 +40,9 @@ async fn an_image_is_built_once_and_containers_run_from_it() {
     assert!(built.outputs.id.as_ref().unwrap().starts_with("sha256:"));
     assert_eq!(built.fingerprint, image.fingerprint);
     let log = std::fs::read_to_string(&file).unwrap();
-    assert!(log.contains("built for staging\n") && log.contains("took"), "{log}");
+    // Neither our labels nor our Dockerfile's are steps of theirs.
+    assert!(log.contains("] RUN echo built for ") && log.contains(" built for staging\n"), "{log}");
+    assert!(!log.contains("sidestage."), "{log}");
     assert_eq!(engine.all().await.into_keys().collect::<Vec<_>>(), [image.id.clone()]);
 
     engine.files.lock().unwrap().insert("Dockerfile".to_owned(), "not built again".to_owned());
@@ -57,40 +60,32 @@ async fn an_image_is_built_once_and_containers_run_from_it() {
 }
 
 #[tokio::test]
-async fn stages_stay_as_cache_as_long_as_their_image() {
+async fn what_the_classic_builder_leaves_goes_with_the_image() {
     let engine = Engine::new();
     let text = "FROM $BUSYBOX AS one\nRUN echo slow > /made\nFROM $BUSYBOX\nCOPY --from=one /made /\n";
-    let image = image(&engine, text);
-    engine.ensure(&image).await.unwrap();
+    let image = engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    engine.ensure_logged(&image, &Log::create(&file).unwrap()).await.unwrap();
     assert_eq!(engine.all().await.len(), 1, "stages are no images of ours");
     let dangling = format!("label=sidestage.instance={}", engine.key.instance());
     assert_eq!(cli(&["images", "-q", "--filter", "dangling=true", "--filter", &dangling]), "");
-    engine.docker.tidy().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("log");
-    let next =
-        engine.image(Trust::Trusted, "ffffffffffff-ba9876543210", &[("Dockerfile", &format!("{text}RUN echo more"))]);
-    engine.ensure_logged(&next, &Log::create(&file).unwrap()).await.unwrap();
     let log = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(log.matches("Using cache").count(), 4, "{log}");
+    assert!(log.contains("#1 [1/4] FROM ") && log.contains("#2 [2/4] RUN echo slow > /made … "), "{log}");
+    assert!(log.contains("#4 [4/4] COPY --from=one /made / … ") && !log.contains("sidestage."), "{log}");
     engine.end().await;
 }
 
 #[tokio::test]
 async fn a_failing_step_is_told_with_its_last_lines_and_leaves_nothing() {
     let engine = Engine::new();
-    let image = image(&engine, "FROM $BUSYBOX\nRUN touch /a\nRUN echo cannot find gem && exit 4\n");
-    let failure = engine.failure(&image).await;
+    let text = "FROM $BUSYBOX\nRUN touch /a\nRUN echo cannot find gem && exit 4\n";
     let told =
-        "the build failed at step 5/6 (RUN echo cannot find gem && exit 4): code 4; it said last: cannot find gem";
-    assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
-    // Two of the steps are labels.
-    let text = failure.to_string();
-    assert!(
-        text.contains("(RUN echo cannot find gem && exit 4): code 4; it said last: cannot find gem"),
-        "{text}; {told}"
-    );
-    assert_eq!(engine.left(), Vec::<String>::new(), "when the failure is told, everything is cleared away");
+        "the build failed at step 3/3 (RUN echo cannot find gem && exit 4): code 4; it said last: cannot find gem";
+    for image in [image(&engine, text), engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)])] {
+        assert_eq!(engine.failure(&image).await, Failure::permanent(told));
+        assert_eq!(engine.left(), Vec::<String>::new(), "when the failure is told, everything is cleared away");
+    }
     engine.end().await;
 }
 
@@ -106,32 +101,88 @@ async fn a_missing_file_and_a_missing_base_are_clear() {
 }
 
 #[tokio::test]
-async fn what_needs_buildkit_fails_before_the_build() {
+async fn what_the_classic_builder_cannot_do_fails_before_the_build() {
     let engine = Engine::new();
-    let failure = engine.failure(&image(&engine, "FROM $BUSYBOX\nRUN --mount=type=cache,target=/x true\n")).await;
+    let text = "FROM $BUSYBOX\nRUN --mount=type=cache,target=/x true\n";
+    let failure = engine.failure(&engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)])).await;
     assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
     assert!(failure.to_string().starts_with("Dockerfile line 2: RUN --mount needs BuildKit"), "{failure}");
     engine.end().await;
 }
 
 #[tokio::test]
+async fn an_image_beyond_the_limit_is_refused_with_both_numbers() {
+    let engine = Engine::with(|settings| settings.image_size = 3_000_000);
+    let text = "FROM $BUSYBOX\nRUN dd if=/dev/zero of=/big bs=1000000 count=5\n";
+    for image in [image(&engine, text), engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)])] {
+        let failure = engine.failure(&image).await;
+        assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
+        let text = failure.to_string();
+        assert!(text.starts_with("the image has ") && text.contains("at most 3 MB are allowed"), "{text}");
+        assert_eq!(engine.left(), Vec::<String>::new());
+    }
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn builds_of_foreign_code_are_limited_in_processes() {
+    let engine = Engine::with(|settings| settings.build_pids = 40);
+    let text = "FROM $BUSYBOX\nRUN for n in $(seq 1 2000); do sleep 1000 & done; echo all of them; exit 7\n";
+    let image = engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)]);
+    let failure = engine.failure(&image).await.to_string();
+    assert!(failure.contains("can't fork"), "{failure}");
+    engine.end().await;
+}
+
+#[tokio::test]
+async fn the_log_of_a_build_is_bounded_and_says_so() {
+    let engine = Engine::new();
+    let image = engine.image(
+        Trust::Approved,
+        FOREIGN,
+        &[(
+            "Dockerfile",
+            "FROM $BUSYBOX\nRUN seq 1000000000000 1000002000000\nRUN dd if=/dev/zero bs=1000000 count=30\n",
+        )],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    engine.ensure_logged(&image, &Log::create(&file).unwrap()).await.unwrap();
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.len() < 21 << 20 && log.ends_with("[log cut at 20 MB]\n"), "{} bytes", log.len());
+    engine.end().await;
+}
+
+#[tokio::test]
 async fn a_cut_build_leaves_nothing() {
     let engine = Engine::new();
-    let image = image(&engine, "FROM $BUSYBOX\nRUN touch /a\nRUN sleep 1000\n");
     let needs = engine.all().await;
-    let label = format!("label=sidestage.instance={}", engine.key.instance());
-    {
-        let log = Log::none();
-        let build = engine.docker.ensure(&image, &needs, &log);
-        tokio::pin!(build);
-        let sleeping = wait_for("the step that sleeps", || {
-            let seen = cli(&["ps", "--no-trunc", "--format", "{{.Command}}", "--filter", &label]);
-            if seen.contains("sleep 1000") { Ok(()) } else { Err(seen) }
-        });
-        tokio::select! { done = &mut build => panic!("it ended: {done:?}"), () = sleeping => {} }
+    for trust in [Trust::Trusted, Trust::Approved] {
+        let seconds = format!("1{:09}", u32::from_le_bytes(super::engine::random()) % 1_000_000_000);
+        let dockerfile = format!("FROM $BUSYBOX\nRUN touch /a\nRUN sleep {seconds}\n");
+        let name = if trust.is_foreign() { FOREIGN } else { NAME };
+        let image = engine.image(trust, name, &[("Dockerfile", &dockerfile)]);
+        {
+            let log = Log::none();
+            let build = engine.docker.ensure(&image, &needs, &log);
+            tokio::pin!(build);
+            let sleeping = wait_for("the step that sleeps", || runs(&seconds).then_some(()).ok_or_else(String::new));
+            tokio::select! { done = &mut build => panic!("it ended: {done:?}"), () = sleeping => {} }
+        }
+        wait_for("the step's end", || (!runs(&seconds)).then_some(()).ok_or_else(String::new)).await;
+        let left = || engine.left().is_empty().then_some(()).ok_or_else(|| engine.left().join("\n"));
+        wait_for("nothing left", left).await;
     }
-    wait_for("nothing left", || engine.left().is_empty().then_some(()).ok_or_else(|| engine.left().join("\n"))).await;
     engine.end().await;
+}
+
+/// Whether a process `sleep <seconds>` runs on this machine.
+fn runs(seconds: &str) -> bool {
+    let wanted = format!("sleep\0{seconds}\0");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .map(|process| process.path().join("cmdline"))
+        .any(|file| std::fs::read(file).is_ok_and(|line| line.ends_with(wanted.as_bytes())))
 }
 
 #[tokio::test]
@@ -146,18 +197,18 @@ async fn a_build_has_a_deadline() {
 #[tokio::test]
 async fn layers_of_two_trusts_never_meet() {
     let engine = Engine::new();
-    let text = "FROM $BUSYBOX\nRUN echo same > /same\n";
+    let text = "FROM $BUSYBOX\nRUN cat /proc/sys/kernel/random/uuid > /same\n";
     let trusted = engine.ensure(&image(&engine, text)).await.unwrap().outputs.id.unwrap();
-    let foreign = engine.image(Trust::Approved, "ba9876543210", &[("Dockerfile", text)]);
+    let foreign = engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", text)]);
     let foreign = engine.ensure(&foreign).await.unwrap();
     assert_eq!(foreign.outputs.commit.as_ref().map(|(_, _, trust)| *trust), Some(Trust::Approved));
-    let layers = |id: &str| cli(&["history", "-q", "--no-trunc", id]).lines().map(str::to_owned).collect::<Vec<_>>();
-    let base = layers(&engine.busybox.tag);
-    let own = |id: &str| {
-        layers(id).into_iter().filter(|layer| layer != "<missing>" && !base.contains(layer)).collect::<Vec<_>>()
+    let layers = |id: &str| {
+        let told = cli(&["image", "inspect", "--format", "{{range .RootFS.Layers}}{{println .}}{{end}}", id]);
+        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    let (one, two) = (own(&trusted), own(&foreign.outputs.id.unwrap()));
-    assert!(one.len() >= 3 && two.iter().all(|layer| !one.contains(layer)), "{one:?} {two:?}");
+    // What the step wrote is never the same twice: two images with one layer would have shared it.
+    let (one, two) = (layers(&trusted), layers(&foreign.outputs.id.unwrap()));
+    assert!(one.len() == 2 && two.len() == 2 && one[0] == two[0] && one[1] != two[1], "{one:?} {two:?}");
     engine.end().await;
 }
 
@@ -177,7 +228,7 @@ async fn foreign_code_builds_on_nothing_but_public_images_by_name() {
         "FROM $BUSYBOX\nADD http://127.0.0.1:9/ /x".to_owned(),
         "FROM nosuch.invalid/x".to_owned(),
     ] {
-        let foreign = engine.image(Trust::Approved, "ba9876543210", &[("Dockerfile", &dockerfile)]);
+        let foreign = engine.image(Trust::Approved, FOREIGN, &[("Dockerfile", &dockerfile)]);
         let failure = engine.failure(&foreign).await;
         assert!(matches!(failure, Failure::Permanent { .. }), "{dockerfile}: {failure}");
         assert!(failure.to_string().starts_with("Dockerfile line "), "{failure}");

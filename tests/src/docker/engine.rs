@@ -30,10 +30,14 @@ pub(super) struct Engine {
     pub(super) files: Files,
 }
 
-pub(super) fn key() -> InstanceKey {
-    let mut bytes = [0; 32];
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    InstanceKey::new(bytes)
+    bytes
+}
+
+pub(super) fn key() -> InstanceKey {
+    InstanceKey::new(random())
 }
 
 pub(super) fn settings(files: &Files) -> Settings {
@@ -188,7 +192,7 @@ impl Engine {
 
     /// Removes everything through the driver, and fails if anything of this instance is left on the machine.
     pub(super) async fn end(self) {
-        for kind in [Kind::Container, Kind::Job, Kind::Network, Kind::Image] {
+        for kind in [Kind::Container, Kind::Job, Kind::Volume, Kind::Network, Kind::Image] {
             for id in self.all().await.into_keys().filter(|id| id.kind == kind) {
                 self.docker.remove(&id).await.unwrap();
             }
@@ -205,6 +209,7 @@ impl Engine {
             vec!["ps", "-a", "--format", "container {{.ID}} {{.Names}} {{.Status}}", "--filter", &label],
             vec!["images", "-a", "--format", "image {{.ID}} {{.Repository}}:{{.Tag}}", "--filter", &label],
             vec!["network", "ls", "--format", "network {{.ID}} {{.Name}}", "--filter", &label],
+            vec!["volume", "ls", "--format", "volume {{.Name}}", "--filter", &label],
         ] {
             left.extend(cli(&arguments).lines().map(str::to_owned));
         }
@@ -228,6 +233,7 @@ impl Drop for Engine {
             match kind {
                 "container" => cli(&["rm", "-fv", name]),
                 "network" => cli(&["network", "rm", name]),
+                "volume" => cli(&["volume", "rm", name]),
                 "interface" => {
                     let _ = Command::new("ip").args(["link", "del", name]).status();
                     String::new()

@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod bodies;
+mod buildkit;
 mod builds;
 mod containers;
 mod disk;
 mod engine;
 mod jobs;
 mod networks;
+mod registries;
+mod registry;
+mod oneoffs;
 mod services;
+mod volumes;

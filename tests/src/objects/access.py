@@ -160,6 +160,45 @@ def case_bucket_and_what_is_not_offered():
         assert raw("GET", f"/{BUCKET}/k", host=host)[0] == 403, host
 
 
+def case_public():
+    """Without a signature: what stands below the public prefixes may be read, and nothing else may be done or learnt."""
+    s3 = client()
+    for key in ("static/site.css", "static/new", "statically", "private/notes", "marker"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"content of " + key.encode(), ContentType="text/css", ACL="public-read")
+    base = f"{ENDPOINT}/{BUCKET}"
+    status, headers, body = fetch(f"{base}/static/site.css")
+    assert (status, headers["Content-Type"], body) == (200, "text/css", b"content of static/site.css"), status
+    assert fetch(f"http://{BUCKET}.{DOMAIN}:{PORT}/static/site.css")[0] == 200, "by the bucket's own host"
+    assert fetch(f"{base}/static/site.css", method="HEAD")[0] == 200
+    assert fetch(f"{base}/static/site.css", headers={"Range": "bytes=0-6"})[2] == b"content"
+    assert fetch(f"{base}/static/absent")[0] == 404
+    closed = {
+        "elsewhere": ("GET", "/private/notes"), "absent elsewhere": ("GET", "/private/absent"),
+        "a longer name": ("GET", "/statically"), "climbing": ("GET", "/static/../private/notes"),
+        "encoded": ("GET", "/static%2F..%2Fprivate%2Fnotes"), "listing": ("GET", "/?prefix=static/"),
+        "listing 2": ("GET", "/?list-type=2&prefix=static/"), "bucket": ("HEAD", "/"), "put": ("PUT", "/static/new"),
+        "delete": ("DELETE", "/static/new"), "upload": ("POST", "/static/new?uploads"), "acl": ("GET", "/static/new?acl"),
+        "other content": ("GET", "/static/new?response-content-type=text/html"),
+        "other content, encoded": ("GET", "/static/new?response%2Dcontent%2Dtype=text/html"),
+        "attributes": ("GET", "/static/new?attributes"), "tags": ("GET", "/static/new?tagging"),
+    }
+    for what, (method, path) in closed.items():
+        status, _, body = fetch(base + path, method=method, data=b"x" if method in ("PUT", "POST") else None)
+        # A key that climbs is a key like any other, below the prefix, and there is none such.
+        expected = 404 if what in ("climbing", "encoded") else 403
+        assert status == expected and b"content of" not in body, f"{what}: {status} {body}"
+    assert fetch(f"{ENDPOINT}/{os.environ['OTHER_BUCKET']}/static/site.css")[0] == 403, "another bucket opens nothing"
+    copied = {"x-amz-copy-source": f"/{BUCKET}/private/notes"}
+    assert fetch(f"{base}/static/new", method="PUT", data=b"", headers=copied)[0] == 403
+    assert s3.get_object(Bucket=BUCKET, Key="static/new")["Body"].read() == b"content of static/new"
+
+
+def case_public_as_before():
+    """While another generation comes up, and after this one has gone: whose public objects are shown."""
+    shown = fetch(f"{ENDPOINT}/{BUCKET}/static/site.css")
+    assert (shown[0], shown[2]) == (200, os.environ["SHOWN"].encode()), shown
+
+
 def case_strangers():
     """The other environment's credentials: nothing of ours, by any verb, in any spelling."""
     ours = boto3.client(

@@ -97,6 +97,10 @@ def case_put_marker():
     client().put_object(Bucket=BUCKET, Key="marker", Body=os.environ["MARKER"].encode())
 
 
+def case_put_static():
+    client().put_object(Bucket=BUCKET, Key="static/site.css", Body=os.environ["MARKER"].encode())
+
+
 def case_put_marker_once():
     client().put_object(Bucket=BUCKET, Key="marker", Body=b"once")
 

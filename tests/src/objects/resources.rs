@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drivers::objects::{ObjectStore, Objects};
 use drivers::{Driver, Listing, Log, Scope};
 use planner::identity::InstanceKey;
-use planner::resource::{Failure, Kind, Owner, Phase, Run};
+use planner::resource::{Failure, Kind, Owner, Phase, Resource, Run};
 use planner::spec::Spec;
 
 use super::{DOMAIN, Place, bucket, env, key, origin, until};
@@ -44,6 +44,36 @@ async fn a_generation_has_objects_and_keys_of_its_own() {
     until("the old generation is gone", async || place.listing().await.len() == 2).await;
     until("its blob is gone", async || place.blobs().len() == 1).await;
     place.client_as(1, 2, "sees_marker", &[("MARKER", "new")]).await;
+    place.close().await;
+}
+
+/// A generation whose manifest opens `static/`.
+fn open_bucket(generation: u32) -> Resource {
+    let mut open = bucket(1, generation);
+    let Spec::Bucket { public, .. } = &mut open.spec else { unreachable!("a bucket") };
+    public.push("static/".to_owned());
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn public_prefixes_open_what_is_below_them_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::open(dir.path(), DOMAIN).await;
+    place.ensure(&open_bucket(1)).await;
+    place.ensure(&bucket(2, 1)).await;
+    place.client("public").await;
+    place.close().await;
+
+    // It is remembered, and while another generation comes up the one that serves is shown.
+    let place = Place::open(dir.path(), DOMAIN).await;
+    let shown = [("SHOWN", "content of static/site.css")];
+    place.client_as(1, 1, "public_as_before", &shown).await;
+    place.ensure(&open_bucket(2)).await;
+    place.client_as(1, 1, "public_as_before", &shown).await;
+    place.client_as(1, 2, "put_static", &[("MARKER", "new")]).await;
+    place.client_as(1, 1, "public_as_before", &shown).await;
+    place.driver.remove(&bucket(1, 1).id).await.unwrap();
+    place.client_as(1, 2, "public_as_before", &[("SHOWN", "new")]).await;
     place.close().await;
 }
 

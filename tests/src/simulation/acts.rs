@@ -295,7 +295,11 @@ impl Sim {
 
     /// The operator changes something: limits, or whether the project is configured at all.
     fn reload(&mut self, project: &ProjectName) {
-        let number = self.world.rng.below(6) as usize;
+        let number = self.world.rng.below(8) as usize;
+        let secrets = super::settings::secrets(&mut self.world.rng);
+        if let Some(one) = self.settings.all.get_mut(project).filter(|_| number > 5) {
+            one.secrets = secrets;
+        }
         let settings = self.settings.all.clone();
         self.reconfigure(|policy| match number {
             0 => policy.limits.environments = (policy.limits.environments + 3) % 10 + 1,
@@ -318,24 +322,38 @@ impl Sim {
         let Some(sha) = self.subject(project) else { return };
         let project = project.clone();
         let trusting = self.settings.aim == Aim::Trust;
-        let command =
-            match self.world.rng.weighted(&[60, if trusting { 100 } else { 50 }, 15, 8, 10, 6, 22, 8, 10, 12, 18, 8]) {
-                0 => Command::Stage { project, sha },
-                1 => Command::Approve { project, sha },
-                2 => Command::Revoke { project, sha },
-                3 => Command::Extend { project, sha, by: Duration::from_secs(3 * 86_400) },
-                4 => Command::Pin { project, sha },
-                5 => Command::Unpin { project, sha },
-                6 => Command::Reset { project, sha },
-                7 => Command::Rebuild { project, sha },
-                8 => Command::Sleep { project, sha },
-                9 => Command::Wake { project, sha },
-                10 => Command::Remove { project, sha },
-                _ => {
-                    let confirm = self.world.rng.chance(500);
-                    Command::Gc { confirm }
-                }
-            };
+        let command = match self.world.rng.weighted(&[
+            60,
+            if trusting { 100 } else { 50 },
+            15,
+            8,
+            10,
+            6,
+            22,
+            8,
+            10,
+            12,
+            18,
+            6,
+            8,
+        ]) {
+            0 => Command::Stage { project, sha },
+            1 => Command::Approve { project, sha },
+            2 => Command::Revoke { project, sha },
+            3 => Command::Extend { project, sha, by: Duration::from_secs(3 * 86_400) },
+            4 => Command::Pin { project, sha },
+            5 => Command::Unpin { project, sha },
+            6 => Command::Reset { project, sha },
+            7 => Command::Rebuild { project, sha },
+            8 => Command::Sleep { project, sha },
+            9 => Command::Wake { project, sha },
+            10 => Command::Remove { project, sha },
+            11 => Command::Announce { project, sha },
+            _ => {
+                let confirm = self.world.rng.chance(500);
+                Command::Gc { confirm }
+            }
+        };
         self.ask(command);
     }
 

@@ -4,7 +4,7 @@ use planner::event::CallId;
 use planner::resource::{Action, Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
 use planner::spec::{Origin, Spec};
 
-use super::world::{Due, Fate, World};
+use super::world::{Due, World};
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,9 +164,9 @@ impl World {
 
     fn never_ends(&self, id: &ResourceId) -> bool {
         let mute = |thing: &super::world::Thing| {
-            thing.code.as_ref().is_some_and(|code| self.fates.get(code) == Some(&Fate::MuteWeb))
+            thing.code.as_ref().and_then(|code| self.fates.get(code)).is_some_and(|fate| fate.is_mute(&id.name))
         };
-        id.kind == Kind::Container && id.name == "web" && self.things.get(id).is_some_and(mute)
+        id.kind == Kind::Container && self.things.get(id).is_some_and(mute)
     }
 
     fn answer(&mut self, call: &Call, result: Result<Option<Observed>, Failure>, wait: u64) {

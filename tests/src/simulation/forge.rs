@@ -11,13 +11,20 @@ use super::rng::Rng;
 use super::world::Fate;
 
 /// The manifests that commits of the simulation carry.
-const MANIFESTS: [&str; 5] = [
+const MANIFESTS: [&str; 9] = [
     "",
     "[release]\ncommand = [\"bin/migrate\"]\n[process.worker]\ncommand = [\"bin/worker\"]\n[service.cache]\nimage = \"redis:7\"\n",
     "[release]\ncommand = [\"bin/migrate\"]\n",
     "[database]\nbaseline = false\n",
     "[objects]\nbaseline = false\n[database]\nbaseline = false\n[service.cache]\nimage = \"redis:7\"\n",
+    "[service.cache]\nimage = \"redis:7\"\ndata = \"16m\"\n[release]\ncommand = [\"bin/migrate\"]\n",
+    "[app.api]\nport = 9000\nbuild = { context = \"api\" }\n[release]\ncommand = [\"bin/migrate\"]\n",
+    "[build]\nimage = \"ghcr.io/acme/shop:sha-{short_sha}\"\n[objects]\nbaseline = false\n",
+    "[env]\nAPI_TOKEN = \"${TOKEN}\"\n[process.worker]\ncommand = [\"bin/worker\"]\n",
 ];
+/// Which of them has a further application, and which an image by CI.
+const WITH_APP: usize = 6;
+const BY_CI: usize = 7;
 
 /// One commit.
 #[derive(Debug, Clone)]
@@ -77,10 +84,17 @@ impl Forge {
             let fates = [Fate::BadBuild, Fate::FlakyBuild(2), Fate::BadRelease, Fate::BadWeb, Fate::MuteWeb];
             fate = fates[rng.below(5) as usize];
         }
-        let text = match fate {
-            Fate::BadRelease => MANIFESTS[1],
-            _ => MANIFESTS[rng.weighted(&[30, 30, 20, 10, 10])],
+        let number_of_text = match fate {
+            Fate::BadRelease => 1,
+            _ => rng.weighted(&[22, 24, 14, 8, 8, 14, 12, 8, 10]),
         };
+        fate = match (fate, number_of_text) {
+            (Fate::Good, WITH_APP) if rng.chance(bad) => Fate::MuteApp,
+            (Fate::Good, BY_CI) if rng.chance(bad) => Fate::NoImage,
+            (Fate::BadBuild | Fate::FlakyBuild(_), BY_CI) => Fate::NoImage,
+            _ => fate,
+        };
+        let text = MANIFESTS[number_of_text];
         let mut manifest = Manifest::parse(Some(text.as_bytes())).map(Arc::new);
         if rng.chance(bad / 6) {
             (fate, manifest) = (Fate::BadManifest, Err("unknown key `prot` at line 1".to_owned()));

@@ -1,5 +1,7 @@
 //! Scenes that a roll of the dice hardly ever plays: each sets up one rule and looks whether it held.
 
+mod operator;
+
 use planner::command::Command;
 use planner::identity::{ProjectName, Ref, Sha, Time, Trust};
 use planner::policy::StageMode;
@@ -16,7 +18,7 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 11] = [
+pub const SCENES: [Scene; 15] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
@@ -24,10 +26,14 @@ pub const SCENES: [Scene; 11] = [
     ("a revoked approval is none", revoked_is_revoked),
     ("an approval that was not used in time is none", approval_expires),
     ("what went for a higher trust comes back when that falls", trust_falls_back),
-    ("a project that was taken out runs on until a person confirms", taken_out_runs_on),
-    ("a project that comes back has lost nothing", taken_out_comes_back),
-    ("what a tag has left behind lives on, and begins no more", left_behind_lives_on),
-    ("old images stay: the last three, and what was merged", old_images_stay),
+    ("a pin outlasts a rise in trust", pin_outlasts_a_rise),
+    ("what loses its data while it comes up begins again, held or not", coming_up_begins_again),
+    ("a project that was taken out runs on until a person confirms", operator::taken_out_runs_on),
+    ("a project that comes back has lost nothing", operator::taken_out_comes_back),
+    ("what a tag has left behind lives on, and begins no more", operator::left_behind_lives_on),
+    ("old images stay: the last three, and what was merged", operator::old_images_stay),
+    ("an image by CI is waited for, and no longer than it may", operator::image_is_waited_for),
+    ("a secret that is not set blocks, and one that changes makes stale", operator::secrets_block_and_grow_stale),
 ];
 
 /// Plays all scenes, some times each.
@@ -87,7 +93,12 @@ impl Stage {
             let sha = self.sim.forge.commit(&mut self.sim.world.rng, 0);
             let commit = &self.sim.forge.commits[&sha];
             let trees = self.sim.forge.commits.values().filter(|one| one.source.tree == commit.source.tree).count();
-            if trees == 1 {
+            let plain = commit
+                .source
+                .manifest
+                .as_ref()
+                .is_ok_and(|one| one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty());
+            if trees == 1 && plain {
                 break sha;
             }
         };
@@ -278,150 +289,57 @@ fn trust_falls_back(seed: u64) -> Result<(), String> {
     stage.expect("the commit that is foreign again, and approved", sha, &[State::Ready])
 }
 
-impl Stage {
-    fn take_out(&mut self) -> Result<(), String> {
-        self.sim.reconfigure(|policy| policy.projects.clear());
-        self.run(5)
-    }
-
-    fn put_back(&mut self) -> Result<(), String> {
-        let all = self.sim.settings.all.clone();
-        self.sim.reconfigure(|policy| policy.projects = all);
-        self.run(30)
-    }
-
-    fn webs(&self) -> usize {
-        self.sim.world.things.keys().filter(|id| id.kind == Kind::Container && id.name == "web").count()
-    }
-
-    fn images(&self) -> usize {
-        self.sim.world.things.keys().filter(|id| id.kind == Kind::Image).count()
-    }
-
-    fn says(&self, sha: Sha, words: &str) -> Result<(), String> {
-        let reason = commits(&self.sim.view).find(|one| one.sha == sha).and_then(|one| one.reason.clone());
-        if reason.as_ref().is_some_and(|reason| reason.contains(words)) {
-            return Ok(());
-        }
-        Err(format!("{} says {reason:?}, and nothing of '{words}'", sha.short()))
-    }
-}
-
-/// One environment only, so that the guard against many removals has no say. A restart and days change nothing; visits wake.
-fn taken_out_runs_on(seed: u64) -> Result<(), String> {
+/// A foreign commit is approved, up and pinned; the project takes it over in a ref of its own.
+fn pin_outlasts_a_rise(seed: u64) -> Result<(), String> {
     let mut stage = Stage::new(seed, |_| ())?;
-    let sha = stage.push(1, Fate::Good);
+    stage.push(2, Fate::Good);
+    let sha = stage.push_foreign(1);
+    stage.run(10)?;
+    stage.ask(|project| Command::Approve { project, sha });
     stage.run(200)?;
-    stage.take_out()?;
-    stage.expect("what was taken out", sha, &[State::Ready])?;
-    stage.says(sha, "taken out of the configuration")?;
-    stage.sim.die(false);
-    stage.sim.world.now = Time(stage.sim.world.now.0 + 8 * 86_400_000);
-    stage.run(200)?;
-    stage.expect("what was taken out, a week later", sha, &[State::Asleep])?;
-    let env = stage.sim.key.env(&stage.project, &sha, Trust::Trusted);
-    stage.sim.send(1, planner::event::Event::Knock(env));
-    stage.run(60)?;
-    stage.expect("what was taken out, after a visit", sha, &[State::Ready])?;
-    stage.ask(|project| Command::Reset { project, sha });
-    stage.sim.ask(Command::Gc { confirm: false });
-    stage.run(60)?;
-    stage.expect("what was taken out, with nothing confirmed", sha, &[State::Ready])?;
-    stage.sim.ask(Command::Gc { confirm: true });
-    stage.run(300)?;
-    match stage.sim.world.things.keys().next() {
-        Some(id) => Err(format!("{id} is left of a project that a person let go")),
-        None => Ok(()),
-    }
-}
-
-/// Out for longer than anything lives, and back, twice; when it had been let go its return is as calm as its first sight.
-fn taken_out_comes_back(seed: u64) -> Result<(), String> {
-    let mut stage = Stage::new(seed, |_| ())?;
-    let sha = stage.push(1, Fate::Good);
-    stage.run(200)?;
-    stage.take_out()?;
-    stage.sim.world.now = Time(stage.sim.world.now.0 + 8 * 86_400_000);
-    stage.put_back()?;
-    stage.run(200)?;
-    stage.expect("what came back", sha, &[State::Asleep, State::Ready, State::Dozing])?;
-    if commits(&stage.sim.view).any(|one| one.held || one.generation > 1) {
-        return Err("what came back is held still, or was made anew".into());
-    }
-    stage.take_out()?;
-    stage.sim.ask(Command::Gc { confirm: true });
-    stage.run(300)?;
-    stage.put_back()?;
-    stage.run(200)?;
-    if stage.webs() > 0 {
-        return Err("a project that had been let go stages itself when it comes back".into());
-    }
+    stage.ask(|project| Command::Pin { project, sha });
+    stage.run(10)?;
+    stage.point(2, sha, false);
+    stage.run(10)?;
     stage.ask(|project| Command::Stage { project, sha });
+    stage.run(300)?;
+    let mut shown = commits(&stage.sim.view).filter(|one| one.sha == sha);
+    if shown.all(|one| one.trust == Trust::Trusted && one.pinned) {
+        return Ok(());
+    }
+    Err("a commit that was pinned as approved code is not pinned as trusted code".into())
+}
+
+/// Four come up, all that there are, and all lose their buckets: nothing was lost that anybody had. Then all four close
+/// and are held, and one more bucket is deleted: what is held begins again, and is held still.
+fn coming_up_begins_again(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |settings| {
+        settings.policy.limits.builds = 4;
+        settings.policy.projects.values_mut().for_each(|project| project.stage = StageMode::Automatic);
+    })?;
+    let shas: Vec<Sha> = (1..=4).map(|number| stage.push(number, Fate::BadBuild)).collect();
+    for sha in shas {
+        // The builds take their time, whatever becomes of them.
+        stage.ask(|project| Command::Stage { project, sha });
+    }
+    stage.run(300)?;
+    let bucket = |id: &&planner::resource::ResourceId| id.kind == Kind::Bucket;
+    let buckets: Vec<_> = stage.sim.world.things.keys().filter(bucket).cloned().collect();
+    buckets.iter().for_each(|id| stage.sim.delete(id));
     stage.run(200)?;
-    stage.expect("what was asked for again", sha, &[State::Ready])
-}
-
-/// A tag that nobody watches is asked for, moves, and is deleted.
-fn left_behind_lives_on(seed: u64) -> Result<(), String> {
-    let mut stage = Stage::new(seed, |_| ())?;
-    let (project, name) = (stage.project.clone(), Ref::Tag("v5".to_owned()));
-    let (old, new) = (stage.commit(Fate::Good), stage.commit(Fate::Good));
-    let branch = Branch { open: true, foreign: false, watched: false, pushed: vec![old] };
-    let tag = |stage: &mut Stage, change: fn(&mut Branch, Sha)| {
-        let repository = stage.sim.forge.repositories.get_mut(&project);
-        repository.and_then(|repository| repository.refs.get_mut(&name)).into_iter().for_each(|one| change(one, new));
-        stage.sim.hint(&project);
-    };
-    stage.sim.forge.repositories.entry(project.clone()).or_default().refs.insert(name.clone(), branch);
-    stage.sim.stage_ref(&project, &name);
-    stage.run(1_000)?;
-    stage.expect("the tag's commit", old, &[State::Ready, State::Dozing])?;
-    tag(&mut stage, |branch, new| branch.pushed.push(new));
-    stage.run(600)?;
-    stage.says(old, &format!("tag v5 has moved to {}", new.short()))?;
-    stage.expect("what the tag points to now", new, &[State::Unstaged])?;
-    stage.ask(|project| Command::Reset { project, sha: old });
-    stage.run(300)?;
-    if commits(&stage.sim.view).any(|one| one.generation > 1) {
-        return Err("what the tag has left begins again".into());
+    let held = commits(&stage.sim.view).filter(|one| one.held).count();
+    if held > 0 {
+        return Err(format!("{held} of those that came up are held for want of data that nobody had"));
     }
-    tag(&mut stage, |branch, _| branch.open = false);
-    stage.run(600)?;
-    stage.says(old, "tag v5 is gone")?;
-    stage.expect("what the tag has left, after it was deleted", old, &[State::Ready, State::Dozing, State::Asleep])?;
-    stage.sim.world.now = Time(stage.sim.world.now.0 + 6 * 86_400_000);
-    stage.run(300)?;
-    if stage.webs() > 0 { Err("what the tag has left outlives its time".into()) } else { Ok(()) }
-}
-
-/// Six commits of one pull request, one after the other; it closes; a fortnight passes.
-fn old_images_stay(seed: u64) -> Result<(), String> {
-    let mut stage = Stage::new(seed, |_| ())?;
-    for _ in 0..6 {
-        stage.push(1, Fate::Good);
-        stage.run(300)?;
-        stage.sim.world.now = Time(stage.sim.world.now.0 + 2 * 86_400_000);
-        stage.run(100)?;
+    let again = commits(&stage.sim.view).filter(|one| one.generation == 2).count();
+    if again < buckets.len() {
+        return Err(format!("{again} of {} begin again", buckets.len()));
     }
-    let (webs, images) = (stage.webs(), stage.images());
-    if (webs, images) != (1, 4) {
-        return Err(format!("{images} images for {webs} environments; one in use and three old ones should be there"));
-    }
-    stage.close([1]);
-    stage.run(300)?;
-    // Others come and go within the fortnight: what was merged stays beside the last three.
-    for _ in 0..3 {
-        stage.push(2, Fate::Good);
-        stage.run(300)?;
-        stage.sim.world.now = Time(stage.sim.world.now.0 + 2 * 86_400_000);
-        stage.run(100)?;
-    }
-    stage.close([2]);
-    stage.run(300)?;
-    if stage.images() != 4 {
-        return Err(format!("{} images are kept of what was merged lately and three old ones", stage.images()));
-    }
-    stage.sim.world.now = Time(stage.sim.world.now.0 + 15 * 86_400_000);
-    stage.run(300)?;
-    if stage.images() == 3 { Ok(()) } else { Err(format!("{} images are kept after a fortnight", stage.images())) }
+    stage.close(1..=4);
+    stage.run(100)?;
+    let Some(id) = stage.sim.world.things.keys().find(bucket).cloned() else { return Err("no bucket is left".into()) };
+    stage.sim.delete(&id);
+    stage.run(200)?;
+    let again = commits(&stage.sim.view).filter(|one| one.held && one.generation == 3).count();
+    if again == 1 { Ok(()) } else { Err(format!("{again} of those that are held have begun again")) }
 }

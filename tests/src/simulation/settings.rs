@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use planner::identity::ProjectName;
 use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
+use planner::secrets::{SecretClass, Versions};
 
 use super::rng::Rng;
 
@@ -92,6 +93,7 @@ impl Settings {
             let mut project = project(0, Aim::Calm, &mut rng);
             project.stage = StageMode::Automatic;
             project.forks = true;
+            project.secrets.clear();
             project.keep = 1;
             project.alias_proxy = false;
             project.suffix = if policy.projects.is_empty() { String::new() } else { (*name).to_owned() };
@@ -147,6 +149,18 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
     }
 }
 
+/// Some manifests name the secret `TOKEN`; whether it is set, for whom, and to what, differs.
+pub fn secrets(rng: &mut Rng) -> BTreeMap<SecretClass, Versions> {
+    let mut secrets = BTreeMap::new();
+    for (class, odds) in [(SecretClass::Trusted, 800), (SecretClass::Foreign, 600)] {
+        if rng.chance(odds) {
+            let version = format!("v{}", rng.below(3));
+            secrets.insert(class, Versions::from([("TOKEN".to_owned(), version)]));
+        }
+    }
+    secrets
+}
+
 fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
     let on_request = rng.chance(if aim == Aim::Trust { 500 } else { 250 });
     ProjectPolicy {
@@ -158,7 +172,7 @@ fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
         suffix: ["", "ofn", "docs"][number as usize].into(),
         baselines: BTreeSet::from(["default".to_owned()]),
         images: BTreeSet::from(["redis:7".to_owned()]),
-        secrets: BTreeMap::new(),
+        secrets: secrets(rng),
         image_wait: Duration::from_secs(1800),
         source: planner::policy::SourceSettings::default(),
     }

@@ -6,7 +6,7 @@ use planner::command::Command;
 use planner::identity::{EnvId, Time};
 use planner::view::State;
 
-use super::oracle::commits;
+use super::oracle::{commits, waits_for_image};
 use super::run::{Errand, Sim, Violation};
 
 /// What a seed came to.
@@ -98,7 +98,9 @@ impl Sim {
                 continue;
             }
             // Backing off: the clock runs on to the next try, unless that is a matter of days.
-            let unsettled = commits(&self.view).any(|one| !one.state.is_settled() && one.state != State::Queued);
+            // What waits for a place may wait for ever; what has one waits for an image by CI.
+            let waits = |one: &planner::view::CommitView| one.state == State::Queued && !waits_for_image(one);
+            let unsettled = commits(&self.view).any(|one| !one.state.is_settled() && !waits(one));
             let retry = self.wake_at().filter(|at| at.since(self.world.now).as_secs() < 3 * 3_600);
             match retry {
                 Some(at) if unsettled => self.world.now = at.max(self.world.now),

@@ -34,6 +34,15 @@ pub enum Fate {
     MuteWeb,
     /// CI never pushes its image.
     NoImage,
+    /// Its further application never answers.
+    MuteApp,
+}
+
+impl Fate {
+    /// Whether a process of this name never answers.
+    pub fn is_mute(self, name: &str) -> bool {
+        matches!((self, name), (Fate::MuteWeb, "web") | (Fate::MuteApp, "api"))
+    }
 }
 
 /// One outside thing.
@@ -94,6 +103,8 @@ pub struct World {
     pub lives: BTreeMap<String, Life>,
     /// Generations whose web process has answered at least once.
     pub answered: BTreeMap<EnvId, BTreeSet<u32>>,
+    /// Containers that have answered at least once.
+    pub healthy: BTreeSet<ResourceId>,
     /// What was complete at least once: (thing, birth) of data; jobs that exited 0.
     pub completed: BTreeSet<(ResourceId, u64)>,
     /// Backends that do not answer, and until when.
@@ -121,6 +132,7 @@ impl World {
             things: BTreeMap::new(),
             lives: BTreeMap::new(),
             answered: BTreeMap::new(),
+            healthy: BTreeSet::new(),
             completed: BTreeSet::new(),
             down: BTreeMap::new(),
             fates: BTreeMap::new(),
@@ -295,7 +307,7 @@ impl World {
         let web = id.name == "web";
         if web && fate == Fate::BadWeb {
             self.lower(id, Run::Stopped, Some(Phase::Exited { code: 1, oom: false }));
-        } else if !(web && fate == Fate::MuteWeb) {
+        } else if !fate.is_mute(&id.name) {
             self.become_healthy(id);
         }
         self.wake_waiters(id);
@@ -305,6 +317,7 @@ impl World {
         if let (Owner::Env(env), "web") = (&id.owner, id.name.as_str()) {
             self.answered.entry(env.clone()).or_default().insert(id.generation);
         }
+        self.healthy.insert(id.clone());
         let Some(thing) = self.things.get_mut(id) else { return };
         thing.healthy = true;
     }

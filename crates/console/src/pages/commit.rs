@@ -20,7 +20,7 @@ pub(super) fn main(project: &ProjectView, commit: &CommitView, now: Time, token:
         }
         p.lead { (badge(commit, now)) " " span { (moment(now, commit.since)) } " " code.full { (commit.sha) } }
         @if let Some(reason) = &commit.reason { p.why { (inert(reason)) } }
-        @if commit.trust == Trust::Untrusted {
+        @if commit.approvable {
             p.exactly { "This code comes from outside the project and runs only when it is approved. 'Approve and stage' approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
         }
         @if commit.stale {

@@ -111,7 +111,7 @@ fn row(project: &ProjectView, of: &RefView, commit: &CommitView, is_head: bool, 
             }
             (notes(commit, now))
             div.acts { (button.primary(commit, if is_head { "button primary" } else { "button" })) (button.menu(commit)) }
-            @if commit.trust == Trust::Untrusted {
+            @if commit.approvable {
                 p.exactly { "Approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
             }
             @if let Some(reason) = &commit.reason {

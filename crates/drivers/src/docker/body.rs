@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    ImageConfig, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ImageConfig, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use planner::spec::Container;
 
@@ -133,6 +133,12 @@ impl Parts<'_> {
     }
 }
 
+/// What is mounted where: a companion's data, and nothing else.
+fn mounts(config: &HostConfig) -> Vec<(Option<MountType>, Option<String>, Option<String>)> {
+    let all = config.mounts.iter().flatten();
+    all.map(|mount| (mount.typ, mount.source.clone(), mount.target.clone())).collect()
+}
+
 /// What matters of the settings that the engine kept, against those that were asked for. Each difference is one line.
 pub(super) fn differences(asked: &HostConfig, kept: &HostConfig) -> Vec<&'static str> {
     let list = |list: &Option<Vec<String>>| {
@@ -153,7 +159,7 @@ pub(super) fn differences(asked: &HostConfig, kept: &HostConfig) -> Vec<&'static
         ("writable folders", asked.tmpfs.clone().unwrap_or_default() == kept.tmpfs.clone().unwrap_or_default()),
         ("network", asked.network_mode == kept.network_mode),
         ("name servers", list(&asked.dns) == list(&kept.dns)),
-        ("binds", empty(&kept.binds) && kept.mounts.as_ref().is_none_or(Vec::is_empty) && empty(&kept.volumes_from)),
+        ("binds", empty(&kept.binds) && mounts(asked) == mounts(kept) && empty(&kept.volumes_from)),
         ("devices", kept.devices.as_ref().is_none_or(Vec::is_empty)),
         ("ports", kept.port_bindings.as_ref().is_none_or(HashMap::is_empty) && kept.publish_all_ports != Some(true)),
         (

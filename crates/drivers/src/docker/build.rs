@@ -1,200 +1,162 @@
-//! One build under way: the tar that goes to the engine, and the log that comes back.
+//! Builds images from the commit's tree: what is checked before, which builder does it, what is checked after.
 
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::path::Path;
-use std::time::Instant;
+use std::io;
+use std::sync::Arc;
 
-use bollard::models::BuildInfo;
-use bytes::Bytes;
-use planner::resource::Failure;
-use tokio::sync::mpsc::Sender;
+use planner::resource::{Failure, Observed, Owner, Resource};
+use planner::secrets::SecretClass;
+use planner::spec::Build;
 
-use super::output::plain;
+use super::context::{self, Layout};
+use super::dockerfile::Dockerfile;
+use super::frontend::Frontend;
+use super::leftovers::UnderWay;
+use super::session::Offer;
+use super::{Docker, image, is_absent, labels, spoken};
 use crate::Log;
 use crate::git::Context;
 
-/// Name under which our version of the Dockerfile travels.
-pub(super) const DOCKERFILE: &str = ".sidestage.Dockerfile";
+/// Opens the source of a build, such as [`GitForge::context`](crate::git::GitForge::context) does. Called on a thread
+/// that may block.
+pub type Contexts = Arc<dyn Fn(&Build) -> Result<Context, Failure> + Send + Sync>;
 
-/// The engine deletes from the context, before any COPY, what this file names and it needs itself.
-const IGNORE: &str = ".dockerignore\n.sidestage.Dockerfile\n";
-
-/// How many of its last lines a failed step is told with.
-const LAST: usize = 5;
-
-/// Copies the context into the request's body with our Dockerfile in it. Runs on a thread of its own.
-pub(super) fn feed(context: Context, dockerfile: &str, out: &Sender<io::Result<Bytes>>) -> io::Result<()> {
-    let copied = copy(context.tar, dockerfile, Feed { out, buffer: Vec::with_capacity(Feed::CHUNK) });
-    if let Err(error) = &copied {
-        // Aborts the request: half a context must never become an image.
-        let _ = out.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
-    }
-    copied
-}
-
-fn copy(source: Box<dyn Read + Send>, dockerfile: &str, out: Feed<'_>) -> io::Result<()> {
-    let mut tar = tar::Builder::new(out);
-    let mut archive = tar::Archive::new(source);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() || path == Path::new(".dockerignore") || path == Path::new(DOCKERFILE) {
-            continue;
+impl Docker {
+    /// Builds an image, unless its tag exists.
+    pub(super) async fn ensure_image(
+        &self,
+        resource: &Resource,
+        build: &Build,
+        log: &Log,
+    ) -> Result<Observed, Failure> {
+        let id = self.own_tag(resource, &build.tag)?;
+        if let Some(seen) = self.image(&id).await? {
+            return Ok(seen);
         }
-        let mut header = entry.header().clone();
-        if let (true, Some(target)) = (kind.is_symlink() || kind.is_hard_link(), entry.link_name()?) {
-            tar.append_link(&mut header, &path, target)?;
+        self.admit(build.of.trust)?;
+        let under_way = UnderWay::begin(self).await;
+        // A little before the caller stops waiting, so that the reason still reaches it.
+        let limit = resource.deadline - resource.deadline / 50;
+        let work = tokio::time::timeout(limit, self.build(resource, build, log)).await;
+        if work.is_ok() {
+            under_way.end().await;
+        }
+        let late = || Failure::permanent(format!("the build did not end within {}", spoken(resource.deadline)));
+        work.map_err(|_| late())??;
+        self.image(&id).await?.ok_or_else(|| Failure::transient("the image vanished right after it was built"))
+    }
+
+    async fn build(&self, resource: &Resource, build: &Build, log: &Log) -> Result<(), Failure> {
+        let (contexts, of) = (self.settings().contexts.clone(), build.clone());
+        let opened = tokio::task::spawn_blocking(move || contexts(&of)).await;
+        let source = opened.map_err(|_| Failure::transient("reading the source of the build failed"))??;
+        for note in &source.notes {
+            log.line(&format!("note: {note}"));
+        }
+        let syntax = Dockerfile::syntax(&source.dockerfile).map_err(Failure::permanent)?;
+        let frontend = self.frontend(build.of.trust, syntax.as_deref(), log).await?;
+        let dockerfile = Dockerfile::read(&source.dockerfile, &frontend).map_err(Failure::permanent)?;
+        dockerfile.check(&frontend).map_err(Failure::permanent)?;
+        if build.of.trust.is_foreign() {
+            let bases = dockerfile.check_foreign(&build.args).map_err(Failure::permanent)?;
+            self.check_bases(&bases).await?;
+        }
+        if let (Frontend::Classic(why), Some(syntax)) = (&frontend, &syntax) {
+            log.line(&format!("note: `# syntax={syntax}` has no effect: {why}"));
+        }
+        for (line, name) in
+            dockerfile.secrets().iter().filter(|(_, name)| !build.secrets.iter().any(|known| known == name))
+        {
+            log.line(&format!(
+                "note: Dockerfile line {line} mounts the secret {name}, which [build] secrets does not name"
+            ));
+        }
+        let layout = if frontend.is_classic() { Layout::Classic } else { Layout::BuildKit };
+        let written = dockerfile.write(&self.image_labels(resource, build), &frontend);
+        let (sender, tar) = tokio::sync::mpsc::channel(8);
+        let feeding = tokio::task::spawn_blocking(move || context::feed(source, &written, layout, &sender));
+        let draft = image::draft(&build.tag);
+        // Nothing is fetched on behalf of foreign code, least of all with an account of the operator's.
+        let accounts = if build.of.trust.is_foreign() { Vec::new() } else { self.accounts(log) };
+        let done = if let Frontend::Classic(why) = frontend {
+            if !build.secrets.is_empty() {
+                return Err(Failure::permanent(format!("[build] secrets need BuildKit, and {why}; leave them out")));
+            }
+            let stages = dockerfile.stages();
+            self.classic(resource, build, (&draft, stages), (tar, &accounts), log).await
         } else {
-            header.set_size(entry.size());
-            tar.append_data(&mut header, &path, &mut entry)?;
-        }
-    }
-    // What went wrong while the source was read shows at its very end.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    for (name, content) in [(DOCKERFILE, dockerfile), (".dockerignore", IGNORE)] {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, name, content.as_bytes())?;
-    }
-    tar.into_inner()?.flush()
-}
-
-/// Hands what is written to the request's body in chunks.
-struct Feed<'a> {
-    out: &'a Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-}
-
-impl Feed<'_> {
-    const CHUNK: usize = 64 << 10;
-}
-
-impl Write for Feed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= Self::CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(Self::CHUNK));
-        self.out.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// Follows the engine's account of a build: writes the log, keeps what a failure is told with.
-pub(super) struct Progress<'a> {
-    log: &'a Log,
-    partial: String,
-    step: Option<Step>,
-    last: VecDeque<String>,
-    image: Option<String>,
-    /// Short ids of the last image of each finished stage.
-    pub(super) stages: Vec<String>,
-}
-
-struct Step {
-    /// `3/9`.
-    place: String,
-    text: String,
-    since: Instant,
-}
-
-impl<'a> Progress<'a> {
-    pub(super) fn new(log: &'a Log) -> Self {
-        Progress { log, partial: String::new(), step: None, last: VecDeque::new(), image: None, stages: Vec::new() }
-    }
-
-    pub(super) fn take(&mut self, info: &BuildInfo) {
-        if let Some(text) = &info.stream {
-            self.partial.push_str(text);
-            while let Some(end) = self.partial.find('\n') {
-                let line: String = self.partial.drain(..=end).collect();
-                self.line(&plain(&line));
-            }
-        }
-        // Pulling a base image tells of every layer many times a second.
-        let noise = ["Downloading", "Extracting", "Waiting", "Verifying Checksum", "Pulling fs layer"];
-        if let Some(status) = info.status.as_deref().filter(|status| !noise.contains(status)) {
-            let layer = info.id.as_deref().map(|id| format!("{id}: ")).unwrap_or_default();
-            self.log.line(&plain(&format!("{layer}{status}")));
-        }
-    }
-
-    fn line(&mut self, line: &str) {
-        if let Some((place, text)) = line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
-            self.finish();
-            if text.to_ascii_uppercase().starts_with("FROM ") {
-                self.stages.extend(self.image.take());
-            }
-            self.step = Some(Step { place: place.to_owned(), text: text.trim().to_owned(), since: Instant::now() });
-            self.last.clear();
-        } else if let Some(id) = line.strip_prefix(" ---> ") {
-            if id.starts_with("Running in ") {
-                return;
-            }
-            if !id.contains(' ') {
-                self.image = Some(id.to_owned());
-                return;
-            }
-        } else if line.starts_with("Removing intermediate container ") || line.is_empty() {
-            return;
-        } else {
-            self.last.push_back(line.to_owned());
-            if self.last.len() > LAST {
-                self.last.pop_front();
-            }
-        }
-        self.log.line(line);
-    }
-
-    /// Notes how long the step took that ends now.
-    pub(super) fn finish(&mut self) {
-        if let Some(step) = self.step.take() {
-            self.log.line(&format!("  step {} took {:.1} s", step.place, step.since.elapsed().as_secs_f64()));
-        }
-    }
-
-    /// The one line for a build that the engine gave up with this message.
-    pub(super) fn failure(&mut self, message: &str) -> Failure {
-        let message = super::one_line(&plain(message));
-        self.log.line(&message);
-        let Some(step) = self.step.take() else { return Failure::permanent(format!("the build failed: {message}")) };
-        let base = step.text.strip_prefix("FROM ").or_else(|| step.text.strip_prefix("from "));
-        if let Some(base) = base {
-            return base_failure(base, &message);
-        }
-        if message.contains("no space left on device") {
-            return Failure::transient(format!("the build failed at step {}: no space left on device", step.place));
-        }
-        let why = match message.split_once("returned a non-zero code: ") {
-            Some((_, "137")) => "it was killed (code 137), probably at the build's memory limit".to_owned(),
-            Some((_, code)) => format!("code {code}"),
-            None => message,
+            let offer = Offer { context: tar, secrets: self.build_secrets(build)?, accounts };
+            Box::pin(self.solve(resource, build, &draft, offer, log)).await
         };
-        let said: Vec<String> = self.last.iter().map(|line| line.trim().chars().take(200).collect()).collect();
-        let last = if said.is_empty() { String::new() } else { format!("; it said last: {}", said.join(" | ")) };
-        let text: String = step.text.chars().take(120).collect();
-        Failure::permanent(format!("the build failed at step {} ({text}): {why}{last}", step.place))
+        match (done, feeding.await) {
+            (Err(_), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::transient(format!("reading the source for the build: {error}")))
+            }
+            (done, _) => {
+                let stages = done?;
+                self.settle(&draft, &build.tag, log).await?;
+                self.keep_stages(build, &stages).await
+            }
+        }
     }
-}
 
-/// A base image that is not there and does not come.
-fn base_failure(base: &str, message: &str) -> Failure {
-    let image = base.split_whitespace().find(|word| !word.starts_with("--")).unwrap_or(base);
-    let missing = ["pull access denied", "manifest unknown", "not found", "does not exist", "no match for platform"];
-    if missing.iter().any(|sign| message.contains(sign)) && !message.contains("lookup") {
-        return Failure::permanent(format!(
-            "the base image {image} does not exist, or its registry wants a login: {message}"
-        ));
+    async fn keep_stages(&self, build: &Build, stages: &[String]) -> Result<(), Failure> {
+        for (n, image) in stages.iter().enumerate() {
+            self.tag(image, &format!("{}.s{n}", build.tag)).await?;
+        }
+        Ok(())
     }
-    Failure::transient(format!("the base image {image} is not on this machine and could not be pulled: {message}"))
+
+    /// Values of the secrets that the manifest names for builds.
+    fn build_secrets(&self, build: &Build) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let class = SecretClass::of(build.of.trust);
+        let known = self.settings().secrets.of(&build.of.project, class);
+        let value = |name: &String| match known.get(name) {
+            Some(value) => Ok((name.clone(), value.clone())),
+            None => {
+                let project = &build.of.project;
+                Err(Failure::permanent(format!("the build's secret {name} is not set for {project}; set it first")))
+            }
+        };
+        build.secrets.iter().map(value).collect()
+    }
+
+    /// Labels behind every `FROM`. They keep layers of two trusts apart and never say that a container is ours.
+    fn image_labels(&self, resource: &Resource, build: &Build) -> Vec<(&'static str, String)> {
+        let mut all = vec![
+            (labels::INSTANCE, self.inner.instance.clone()),
+            (labels::PROJECT, build.of.project.to_string()),
+            (labels::TRUST, build.of.trust.to_string()),
+        ];
+        if let Owner::Env(env) = &resource.id.owner {
+            all.push((labels::ENV, env.to_string()));
+        }
+        all
+    }
+
+    /// Bases of foreign code: there already, since nothing is fetched on its behalf, by name, and nothing of ours.
+    async fn check_bases(&self, bases: &[(usize, String)]) -> Result<(), Failure> {
+        for (line, base) in bases {
+            let refuse =
+                |why: &str| Err(Failure::permanent(format!("Dockerfile line {line}: the base image {base} {why}")));
+            let seen = match self.engine().await?.inspect_image(base).await {
+                Err(error) if is_absent(&error) => {
+                    return refuse("is not on this machine, and none is fetched for foreign code; pull it first");
+                }
+                seen => seen.map_err(|error| self.fail("looking at the base image", &error))?,
+            };
+            let tags = seen.repo_tags.unwrap_or_default();
+            let named = tags.iter().chain(seen.repo_digests.iter().flatten()).any(|tag| {
+                tag == base || tag.strip_suffix(":latest") == Some(base) || tag.ends_with(&format!("/{base}"))
+            });
+            let config = seen.config.unwrap_or_default();
+            let labelled = config.labels.unwrap_or_default().contains_key(labels::INSTANCE);
+            if labelled || tags.iter().any(|tag| tag.starts_with("sst-")) || !named {
+                return refuse("may not be used by foreign code; name a public image by its tag");
+            }
+            if config.on_build.is_some_and(|steps| !steps.is_empty()) {
+                return refuse("has ONBUILD steps, which foreign code may not use");
+            }
+        }
+        Ok(())
+    }
 }

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use planner::identity::Trust;
 use planner::names;
-use planner::resource::{Failure, Observed, Phase, Resource, ResourceId, Run};
+use planner::resource::{Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
 use planner::spec::{Container, ImageSource};
 
 use super::network::{env_of, network_of};
@@ -57,7 +57,11 @@ impl Found {
     }
 
     fn fingerprint(&self) -> Option<&String> {
-        self.seen.config.as_ref()?.labels.as_ref()?.get(labels::FINGERPRINT)
+        self.label(labels::FINGERPRINT)
+    }
+
+    fn label(&self, label: &str) -> Option<&String> {
+        self.seen.config.as_ref()?.labels.as_ref()?.get(label)
     }
 }
 
@@ -92,6 +96,7 @@ impl Docker {
         log: &Log,
     ) -> Result<Found, Failure> {
         self.admit(container.of.trust)?;
+        self.attach_data(container.data.as_ref()).await?;
         let network = needs.get(&network_of(&resource.id)).and_then(|seen| seen.outputs.id.clone());
         let network = network.ok_or_else(|| Failure::transient(format!("{} has no network yet", resource.id.name)))?;
         for _ in 0..LOOKS {
@@ -100,7 +105,7 @@ impl Docker {
                 // One that never ran may come from a call that was lost before its settings were checked, and one that
                 // is bound to a network that is gone could never start again.
                 let never_ran = found.status() == ContainerStateStatusEnum::CREATED && resource.run == Run::Running;
-                if !never_ran && found.in_network(&network) {
+                if !never_ran && found.in_network(&network) && !self.is_outdated(resource, container, &found) {
                     return Ok(found);
                 }
                 self.delete(&found.id).await?;
@@ -113,6 +118,15 @@ impl Docker {
         }
         let name = &resource.id.name;
         Err(Failure::transient(format!("the name of {name} is taken by a container that is not ours; rename that")))
+    }
+
+    /// Secrets changed since it was created, and it does not run: they apply at the next start. What a job did is done.
+    fn is_outdated(&self, resource: &Resource, container: &Container, found: &Found) -> bool {
+        let rests = matches!(found.status(), ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::CREATED);
+        rests
+            && resource.id.kind == Kind::Container
+            && resource.run == Run::Running
+            && found.label(labels::SECRETS) != planner::secrets::digest(&container.secrets).as_ref()
     }
 
     /// Never mixes: another version is replaced by the planner before this one is made.

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, HostConfig, ImageInspect};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
-use futures_util::StreamExt;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use planner::resource::{Failure, Kind, Owner, Resource};
 use planner::secrets::SecretClass;
 use planner::spec::{Container, ImageSource};
@@ -14,6 +12,7 @@ use planner::{injected, names};
 use super::body::{Parts, differences};
 use super::container::Found;
 use super::network::env_of;
+use super::volume::mount;
 use super::{Docker, is_absent, is_conflict, labels};
 use crate::{Listing, Log};
 
@@ -29,6 +28,30 @@ impl Docker {
     ) -> Result<Option<Found>, Failure> {
         let id = &resource.id;
         let env = env_of(id)?;
+        let (body, strict) = self.body(resource, container, needs, network, &id.name, log).await?;
+        let asked = body.host_config.clone().unwrap_or_default();
+        let options =
+            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
+        let made = match self.engine().await?.create_container(Some(options), body).await {
+            Err(error) if is_conflict(&error) => return Ok(None),
+            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+        };
+        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
+        Ok(Some(Found { id: made.id, seen }))
+    }
+
+    /// The request that creates it under this name in its network, and whether its body is the strict one.
+    pub(super) async fn body(
+        &self,
+        resource: &Resource,
+        container: &Container,
+        needs: &Listing,
+        network: &str,
+        name: &str,
+        log: &Log,
+    ) -> Result<(ContainerCreateBody, bool), Failure> {
+        let id = &resource.id;
+        let env = env_of(id)?;
         let (image, inspected) = self.image_for(container, needs, log).await?;
         let config = inspected.config.unwrap_or_default();
         let strict = container.of.trust.is_foreign() && !container.companion;
@@ -42,12 +65,16 @@ impl Docker {
         let endpoints = &self.settings().endpoints;
         let of = &container.of;
         let secrets = self.settings().secrets.of(&of.project, SecretClass::of(of.trust));
+        if let Some(name) = container.secrets.keys().find(|name| !secrets.contains_key(*name)) {
+            // It was set when the environment began. Once it is set again the start works.
+            return Err(Failure::transient(format!("{} needs the secret {name}, which is not set any more", id.name)));
+        }
         let (variables, command) =
             injected::resolve(&self.inner.key, env, id.generation, container, endpoints, &secrets)
                 .map_err(|why| Failure::permanent(format!("{}: {why}", id.name)))?;
         let parts = Parts {
             settings: self.settings(),
-            name: &id.name,
+            name,
             container,
             image: &image,
             config: &config,
@@ -57,21 +84,16 @@ impl Docker {
             command,
             labels: self.container_labels(resource, container, needs)?,
         };
-        let body = parts.body();
-        let asked = body.host_config.clone().unwrap_or_default();
-        let options =
-            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
-        let made = match self.engine().await?.create_container(Some(options), body).await {
-            Err(error) if is_conflict(&error) => return Ok(None),
-            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
-        };
-        let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
-        Ok(Some(Found { id: made.id, seen }))
+        let mut body = parts.body();
+        if let (Some(volume), Some(host)) = (&container.data, &mut body.host_config) {
+            host.mounts = Some(vec![mount(volume, &config.volumes.clone().unwrap_or_default())?]);
+        }
+        Ok((body, strict))
     }
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
     /// Answers what the engine says of the container.
-    async fn approve(
+    pub(super) async fn approve(
         &self,
         container: &str,
         warnings: &[String],
@@ -116,6 +138,9 @@ impl Docker {
         if container.companion {
             all.insert(labels::COMPANION.to_owned(), "true".to_owned());
         }
+        if container.data.is_some() {
+            all.insert(labels::DATA.to_owned(), "yes".to_owned());
+        }
         if let Some(digest) = planner::secrets::digest(&container.secrets) {
             all.insert(labels::SECRETS.to_owned(), digest);
         }
@@ -145,34 +170,12 @@ impl Docker {
         if matches!(container.image, ImageSource::Built(_)) {
             return Err(Failure::transient("its image is gone; it is built again"));
         }
-        self.pull(&reference, log).await?;
+        self.pull(&reference, log).await.map_err(|failure| match failure {
+            // A companion's image is not on its way: somebody named one that there is not.
+            Failure::Waiting { text } => Failure::transient(format!("the image is not there: {text}")),
+            other => other,
+        })?;
         let seen = engine.inspect_image(&reference).await;
         seen.map(|seen| (reference, seen)).map_err(|error| self.fail("looking at the image", &error))
-    }
-
-    async fn pull(&self, reference: &str, log: &Log) -> Result<(), Failure> {
-        log.line(&format!("pulling {reference}"));
-        let (image, tag) = match reference.rsplit_once(':') {
-            Some((image, tag)) if !tag.contains('/') && !reference.contains('@') => (image, tag),
-            _ if reference.contains('@') => (reference, ""),
-            _ => (reference, "latest"),
-        };
-        let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
-        let engine = self.engine().await?;
-        let mut account = engine.create_image(Some(options), None, None);
-        while let Some(info) = account.next().await {
-            if let Err(error) = info {
-                let why = match &error {
-                    Error::DockerStreamError { error } => error.clone(),
-                    Error::DockerResponseServerError { message, .. } => message.clone(),
-                    other => return Err(self.fail("pulling the image", other)),
-                };
-                return Err(Failure::transient(format!(
-                    "the image {reference} is not on this machine and could not be pulled: {}",
-                    super::one_line(&why)
-                )));
-            }
-        }
-        Ok(())
     }
 }

@@ -1,115 +1,117 @@
-//! A watch on what containers write to their own disk. Trusted code and companions have a writable root, which the engine
-//! does not bound: who writes more than the operator allows is stopped, and stays so until the container is another one.
+//! A filesystem of a fixed size in a file: what bounds the data of a companion on any engine and filesystem.
+//!
+//! The engine mounts a device, and which one a file gets differs from boot to boot: a link of ours names it.
 
-use std::time::{Duration, Instant};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use bollard::query_parameters::{
-    InspectContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder, StopContainerOptionsBuilder,
-};
-use planner::resource::{Failure, Kind, ResourceId};
+use planner::resource::Failure;
+use tokio::process::Command;
 
-use super::{Docker, is_absent, is_conflict, labels, lock};
+/// One such file, with the link to its device.
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    file: PathBuf,
+    link: PathBuf,
+}
 
-/// How often all are looked at, at most.
-const EVERY: Duration = Duration::from_secs(60);
-
-/// Looking at one means that the engine walks through all files that it wrote: it may take this part of the time at most.
-const SHARE: u32 = 10;
-
-impl Docker {
-    /// Watches for ever what containers write.
-    pub async fn watch_disk(&self) {
-        loop {
-            let began = Instant::now();
-            if let Err(failure) = self.look_at_disk().await {
-                tracing::debug!(%failure, "could not look at what containers have written");
-            }
-            tokio::time::sleep(EVERY.max(began.elapsed() * SHARE)).await;
-        }
+impl Disk {
+    /// The disk of this name in a folder.
+    pub(super) fn new(folder: &Path, name: &str) -> Disk {
+        Disk { file: folder.join(format!("{name}.img")), link: folder.join(format!("{name}.dev")) }
     }
 
-    /// Looks once, one after the other, at all containers of ours that run, and stops those that wrote too much.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub async fn look_at_disk(&self) -> Result<(), Failure> {
-        let mut filters =
-            labels::filter([format!("{}={}", labels::INSTANCE, self.inner.instance), labels::KIND.to_owned()]);
-        filters.insert("status".to_owned(), vec!["running".to_owned()]);
-        let engine = self.engine().await?;
-        let running = engine.list_containers(Some(ListContainersOptionsBuilder::default().filters(&filters).build()));
-        let running = running.await.map_err(|error| self.fail("listing containers", &error))?;
-        for container in running {
-            let ours = container.labels.as_ref().and_then(|written| labels::read(&self.inner.instance, written));
-            let (Some(ours), Some(engine_id)) = (ours, container.id) else { continue };
-            let options = InspectContainerOptionsBuilder::default().size(true).build();
-            let wrote = match engine.inspect_container(&engine_id, Some(options)).await {
-                Err(error) if is_absent(&error) => continue,
-                seen => seen.map_err(|error| self.fail("looking at what a container wrote", &error))?.size_rw,
-            };
-            let wrote = wrote.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-            if wrote > self.settings().disk {
-                self.stop_full(&ours.id, ours.companion, &engine_id, wrote).await?;
-            }
-        }
-        Ok(())
+    /// What the engine mounts.
+    pub(super) fn link(&self) -> &Path {
+        &self.link
     }
 
-    /// Why this one may not run any more, if it was stopped for what it wrote.
-    pub(super) fn full(&self, id: &ResourceId) -> Option<Failure> {
-        lock(&self.inner.full).get(id).map(|why| Failure::permanent(why.clone()))
+    /// Whether it is there, complete.
+    pub(super) fn is_there(&self) -> bool {
+        self.file.exists()
     }
 
-    async fn stop_full(&self, id: &ResourceId, companion: bool, engine_id: &str, wrote: u64) -> Result<(), Failure> {
-        let why = reason(&id.name, companion, wrote, self.settings().disk);
-        tracing::warn!(%id, %why, "stopping a container");
-        // First the reason: who waits for the container hears of its end at once, and asks why.
-        lock(&self.inner.full).insert(id.clone(), why);
-        let engine = self.engine().await?;
-        let done = if id.kind == Kind::Job {
-            // It must not go on writing, and there is nobody to ask whether it obeys.
-            engine.kill_container(engine_id, None::<KillContainerOptions>).await
-        } else {
-            lock(&self.inner.rested).insert(engine_id.to_owned());
-            let seconds = i32::try_from(self.settings().stop_timeout.as_secs()).unwrap_or(i32::MAX);
-            engine.stop_container(engine_id, Some(StopContainerOptionsBuilder::default().t(seconds).build())).await
-        };
-        match done {
-            Err(error) if !is_absent(&error) && !is_conflict(&error) => {
-                Err(self.fail(&format!("stopping {}", id.name), &error))
-            }
-            _ => Ok(()),
+    /// Makes it, empty, unless it is there. It takes up what is written to it, and `size` at most.
+    pub(super) async fn make(&self, size: u64) -> Result<(), Failure> {
+        if self.is_there() {
+            return Ok(());
         }
+        let draft = self.file.with_extension("draft");
+        self.draft(&draft, size).map_err(|error| self.failed("making the file", &error))?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0"], &draft).await?;
+        // An empty volume gets what the image has there, and some databases refuse a folder that is not empty.
+        run("debugfs", &["-w", "-R", "rmdir lost+found"], &draft).await?;
+        // Half a filesystem never bears the name.
+        std::fs::rename(&draft, &self.file).map_err(|error| self.failed("naming the file", &error))
+    }
+
+    fn draft(&self, draft: &Path, size: u64) -> io::Result<()> {
+        if let Some(folder) = draft.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        std::fs::File::create(draft)?.set_len(size)
+    }
+
+    /// Gives it a device, unless it has one, and lets the link name it.
+    pub(super) async fn attach(&self) -> Result<(), Failure> {
+        if !self.is_there() {
+            return Err(Failure::transient(format!("{} is gone, and the data in it", self.file.display())));
+        }
+        let said = run("losetup", &["--find", "--show", "--nooverlap"], &self.file).await?;
+        let device = PathBuf::from(said.trim());
+        if std::fs::read_link(&self.link).is_ok_and(|named| named == device) {
+            return Ok(());
+        }
+        let draft = self.link.with_extension("link");
+        let linked = remove(&draft).and_then(|()| symlink(&device, &draft));
+        linked
+            .and_then(|()| std::fs::rename(&draft, &self.link))
+            .map_err(|error| self.failed("naming the device", &error))
+    }
+
+    /// Takes its device away and removes it. Absent is success.
+    pub(super) async fn remove(&self) -> Result<(), Failure> {
+        if self.is_there() {
+            let said = run("losetup", &["--noheadings", "--output", "NAME", "--associated"], &self.file).await?;
+            for device in said.split_whitespace() {
+                run("losetup", &["--detach"], Path::new(device)).await?;
+            }
+        }
+        let all =
+            [self.link.clone(), self.file.with_extension("draft"), self.link.with_extension("link"), self.file.clone()];
+        all.iter().try_for_each(|path| remove(path)).map_err(|error| self.failed("removing the file", &error))
+    }
+
+    fn failed(&self, doing: &str, error: &io::Error) -> Failure {
+        Failure::transient(format!("{doing} {}: {error}", self.file.display()))
     }
 }
 
-fn reason(name: &str, companion: bool, wrote: u64, limit: u64) -> String {
-    let remedy = if companion { "give it data" } else { "write to the bucket or set tmp" };
-    format!("{name} wrote {} to its own disk; the limit is {}; {remedy}", spoken(wrote), spoken(limit))
-}
-
-/// Bytes for people, rounded up: `2.1 GB`, `2 GB`, `512 MB`.
-fn spoken(bytes: u64) -> String {
-    let (size, unit) = if bytes < 1 << 30 { (1 << 20, "MB") } else { (1 << 30, "GB") };
-    let tenths = bytes.saturating_mul(10).div_ceil(size);
-    let rest = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
-    format!("{}{rest} {unit}", tenths / 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_names_both_sizes_and_the_remedy() {
-        let wrote = (2 << 30) + 1;
-        assert_eq!(
-            reason("web", false, wrote, 2 << 30),
-            "web wrote 2.1 GB to its own disk; the limit is 2 GB; write to the bucket or set tmp"
-        );
-        assert!(
-            reason("cache", true, 513 << 20, 512 << 20)
-                .ends_with("513 MB to its own disk; the limit is 512 MB; give it data")
-        );
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
+}
+
+/// Runs a program of the system on a file; what it printed.
+async fn run(program: &str, arguments: &[&str], file: &Path) -> Result<String, Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(file).stdin(Stdio::null()).kill_on_drop(true);
+    // Programs of administrators are not on everybody's path.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let done = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().await;
+    let done = done.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::permanent(format!(
+            "data of companions needs the program {program}: install the packages e2fsprogs and mount"
+        )),
+        _ => Failure::transient(format!("{program}: {error}")),
+    })?;
+    if done.status.success() {
+        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+    }
+    let said = super::one_line(&String::from_utf8_lossy(&done.stderr));
+    Err(Failure::transient(format!("{program} {}: {said}", file.display())))
 }

@@ -21,6 +21,8 @@ pub(super) const FINGERPRINT: &str = "sidestage.fingerprint";
 pub(super) const BASELINE: &str = "sidestage.baseline";
 /// Tag of the image that a container was made from, when we built it: what it uses.
 pub(super) const IMAGE: &str = "sidestage.image";
+/// A companion has a volume of its name.
+pub(super) const DATA: &str = "sidestage.data";
 /// Digest of the secrets' versions that a container was created with.
 pub(super) const SECRETS: &str = "sidestage.secrets";
 
@@ -29,6 +31,8 @@ pub(super) const COMPANION: &str = "sidestage.companion";
 
 /// Kind of the short-lived containers that are only looked into. Never listed as anything.
 pub(super) const PROBE: &str = "probe";
+/// Kind of what a person runs once inside an environment. Never listed as anything.
+pub(super) const RUN: &str = "run";
 
 /// What the labels of a container or network say.
 pub(super) struct Ours {
@@ -39,6 +43,7 @@ pub(super) struct Ours {
     pub(super) image: Option<String>,
     pub(super) secrets: Option<String>,
     pub(super) companion: bool,
+    pub(super) data: bool,
 }
 
 /// Labels of a thing that belongs to an environment.
@@ -65,7 +70,9 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
     if get(INSTANCE)? != instance {
         return None;
     }
-    let kind = [Kind::Network, Kind::Job, Kind::Container].into_iter().find(|kind| Some(kind.as_str()) == get(KIND))?;
+    let kind = [Kind::Network, Kind::Volume, Kind::Job, Kind::Container]
+        .into_iter()
+        .find(|kind| Some(kind.as_str()) == get(KIND))?;
     let id = ResourceId {
         backend: Backend::Engine,
         owner: Owner::Env(get(ENV)?.parse().ok()?),
@@ -81,6 +88,7 @@ pub(super) fn read(instance: &str, labels: &HashMap<String, String>) -> Option<O
         image: get(IMAGE).map(str::to_owned),
         secrets: get(SECRETS).map(str::to_owned),
         companion: get(COMPANION).is_some(),
+        data: get(DATA).is_some(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What builds leave: the engine stops a cut build by itself, and what is then without a tag is ours to clear away.
+//! What builds leave, and one-off containers of a controller that was killed: the engine stops a cut build by itself, and what is then without a tag is ours to clear away.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 use planner::resource::Failure;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Docker, is_absent, is_conflict, labels};
+use super::{Docker, image, is_absent, is_conflict, labels};
 
 /// Stands in the hosts file of every container of our builds and in no other: no image carries it, so what a build left
 /// behind is told from what a person started.
@@ -23,6 +23,9 @@ impl Docker {
     async fn sweep(&self) -> Result<(), Failure> {
         let instance = format!("{}={}", labels::INSTANCE, self.inner.instance);
         self.sweep_containers(&instance).await?;
+        for (draft, _) in self.references(&image::draft(&format!("sst-{}/*:*", self.inner.instance))).await? {
+            self.untag(&draft).await?;
+        }
         let mut filters = labels::filter([instance]);
         filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -45,7 +48,9 @@ impl Docker {
         let seen = self.engine().await?.list_containers(Some(options)).await;
         for container in seen.map_err(|error| self.fail("listing what builds left", &error))? {
             let kind = container.labels.as_ref().and_then(|labels| labels.get(labels::KIND));
-            let (Some(id), true) = (container.id, kind.is_none_or(|kind| kind == labels::PROBE)) else { continue };
+            let lost = self.is_lost_oneoff(kind, container.names.as_deref().unwrap_or_default());
+            let probe = kind.is_none_or(|kind| kind == labels::PROBE);
+            let (Some(id), true) = (container.id, probe || lost) else { continue };
             if kind.is_none() && !self.is_marked(&id).await? {
                 continue;
             }

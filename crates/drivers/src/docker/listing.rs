@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::network::network_of;
+use super::volume::volume_of;
 use super::{Docker, labels, lock};
 use crate::{Listing, Scope};
 
@@ -67,6 +68,7 @@ impl Docker {
         };
         if env.is_some() || *scope == Scope::All {
             all.extend(self.networks(env, None).await?);
+            all.extend(self.volumes(env).await?);
         }
         let pattern = match scope {
             Scope::Owner(Owner::Env(env)) => format!("sst-{}/*:{env}-*", self.inner.instance),
@@ -127,6 +129,7 @@ impl Docker {
         let address = networks.values().find_map(|network| network.ip_address.as_deref()?.parse::<IpAddr>().ok());
         let mut uses = vec![network_of(&ours.id)];
         uses.extend(ours.image.as_deref().and_then(|tag| self.image_id(tag)).map(|(id, _)| id));
+        uses.extend(ours.data.then(|| volume_of(&ours.id)));
         let outputs = Outputs {
             oom: self.deaths_of(&engine_id),
             id: Some(engine_id),

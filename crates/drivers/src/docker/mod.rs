@@ -5,11 +5,15 @@
 
 mod body;
 mod build;
+mod buildkit;
+mod classic;
 mod container;
+mod context;
 mod creation;
 mod disk;
 mod dockerfile;
 mod events;
+mod frontend;
 mod health;
 mod image;
 mod job;
@@ -17,11 +21,18 @@ mod labels;
 mod leftovers;
 mod listing;
 mod network;
+mod oneoff;
 mod output;
+mod pulled;
+mod registry;
 mod rules;
 mod service;
+mod session;
+mod steps;
 mod subnets;
 mod user;
+mod volume;
+mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -29,7 +40,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::errors::Error;
@@ -41,8 +52,10 @@ use planner::spec::Spec;
 
 use crate::{Driver, Listing, Log, Scope, Secrets};
 
+pub use build::Contexts;
 pub use events::Touched;
-pub use image::Contexts;
+pub use oneoff::{End, Ends, OneOff, Piece, Size};
+pub use registry::Registry;
 pub use service::{ServiceBridge, remove_service_bridge, service_bridge};
 
 /// What the operator decides about the engine.
@@ -64,8 +77,18 @@ pub struct Settings {
     pub disk: u64,
     /// Bytes of memory for each step of a build; the engine's client takes at most 2 GiB - 1.
     pub build_memory: u64,
+    /// Processes of each step of a build of foreign code.
+    pub build_pids: i64,
+    /// Bytes that an image may have, its base included.
+    pub image_size: u64,
+    /// Bytes of the cache that the engine's BuildKit may keep, whoever filled it; 0 leaves it to the engine's own rules.
+    pub build_cache: u64,
+    /// Accounts at registries.
+    pub registries: Vec<Registry>,
     /// Opens the source of a build.
     pub contexts: Contexts,
+    /// Where the data of companions lies, a file each. The engine must see the same path.
+    pub disks: PathBuf,
     /// Values of projects' secrets.
     pub secrets: Secrets,
 }
@@ -83,7 +106,12 @@ impl Settings {
             pids: 256,
             disk: 2 << 30,
             build_memory: (2 << 30) - 1,
+            build_pids: 512,
+            image_size: 10_000_000_000,
+            build_cache: 10_000_000_000,
+            registries: Vec::new(),
             contexts,
+            disks: "/var/lib/sidestage/disks".into(),
             secrets: Secrets::default(),
         }
     }
@@ -113,10 +141,14 @@ struct Inner {
     deaths: Mutex<HashMap<String, events::Deaths>>,
     /// Containers that were stopped for what they wrote, and why.
     full: Mutex<HashMap<ResourceId, String>>,
+    /// Names of the one-off containers of this process.
+    oneoffs: Mutex<HashSet<String>>,
     /// What an earlier run left half built has been cleared away.
     tidied: AtomicBool,
     /// Users of foreign images, by image id.
     users: Mutex<HashMap<String, user::User>>,
+    /// Frontends of Dockerfiles that could not be had, since when and why.
+    no_frontends: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// How long one ordinary request to the engine may take.
@@ -140,8 +172,10 @@ impl Docker {
                 rested: Mutex::default(),
                 deaths: Mutex::default(),
                 full: Mutex::default(),
+                oneoffs: Mutex::default(),
                 tidied: AtomicBool::new(false),
                 users: Mutex::default(),
+                no_frontends: Mutex::default(),
             }),
         }
     }
@@ -185,11 +219,6 @@ impl Docker {
 /// The engine's messages are sometimes several lines long; ours are one.
 fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-/// What the contract promises and this driver cannot do.
-fn not_yet(what: &str) -> Failure {
-    Failure::permanent(format!("not yet: {what} are planned, and this version cannot do them"))
 }
 
 /// The engine says that there is no such thing.
@@ -248,8 +277,13 @@ impl Driver for Docker {
         match &resource.spec {
             Spec::Network(of) => within(resource.deadline, &resource.id, self.ensure_network(resource, of)).await,
             Spec::Image(build) => self.ensure_image(resource, build, log).await,
-            Spec::Pulled(pulled) => Err(not_yet(&format!("images by CI ({})", pulled.reference))),
-            Spec::Volume { .. } => Err(not_yet("data of companions")),
+            Spec::Pulled(pulled) => {
+                within(resource.deadline, &resource.id, self.ensure_pulled(resource, pulled, log)).await
+            }
+            Spec::Volume { of, size } => {
+                let work = self.ensure_volume(resource, of, *size);
+                within(resource.deadline, &resource.id, work).await
+            }
             Spec::Job(container) => Box::pin(self.ensure_job(resource, container, needs, log)).await,
             Spec::Container(container) => {
                 let work = Box::pin(self.ensure_container(resource, container, needs, log));
@@ -273,7 +307,8 @@ impl Driver for Docker {
             Kind::Container | Kind::Job => self.remove_container(id).await,
             Kind::Network => self.remove_network(id).await,
             Kind::Image => self.remove_image(id).await,
-            Kind::Volume | Kind::Database | Kind::Bucket => Ok(()),
+            Kind::Volume => self.remove_volume(id).await,
+            Kind::Database | Kind::Bucket => Ok(()),
         }
     }
 }

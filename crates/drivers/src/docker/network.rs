@@ -105,6 +105,7 @@ impl Docker {
     /// Removes every network of this identity; a call that landed late may have made a second one.
     pub(super) async fn remove_network(&self, id: &ResourceId) -> Result<(), Failure> {
         let env = env_of(id)?;
+        self.remove_oneoffs(id).await?;
         for (_, seen) in self.networks(Some(env), Some(id)).await? {
             let Some(network) = seen.outputs.id else { continue };
             self.disconnect_all(&network).await?;

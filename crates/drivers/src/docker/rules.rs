@@ -1,13 +1,14 @@
-//! What a Dockerfile may hold: nothing that the classic builder cannot do, said before the build with line and way out;
-//! and for foreign code nothing that reaches beyond its own tree and public base images.
+//! What a Dockerfile may hold: nothing that the builder at hand does not understand, said before the build with line and
+//! way out; and for foreign code nothing that reaches beyond its own tree and public base images.
 
 use std::collections::BTreeMap;
 
-use super::dockerfile::{Dockerfile, Instruction};
+use super::dockerfile::{Dockerfile, HEREDOCS, Instruction};
+use super::frontend::{Frontend, Since};
 
 impl Dockerfile {
-    /// What needs BuildKit across instructions; each by itself was checked while reading. One line with its number.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// What is not understood across instructions; each by itself was checked while reading. One line with its number.
+    pub(super) fn check(&self, frontend: &Frontend) -> Result<(), String> {
         let mut arguments = Vec::new();
         for instruction in &self.instructions {
             if instruction.keyword == "ARG" {
@@ -19,10 +20,21 @@ impl Dockerfile {
                 automatic.iter().find(|name| value.contains(**name) && !arguments.iter().any(|known| known == **name))
             });
             if let Some(name) = named {
-                return Err(instruction.needs_buildkit(&format!("the automatic variable {name}"), "without --platform"));
+                let what = format!("the automatic variable {name}");
+                frontend.demand(instruction, &what, Since::Minor(0), "without --platform")?;
             }
         }
         Ok(())
+    }
+
+    /// Secrets that it mounts, by id, with the line where.
+    pub(super) fn secrets(&self) -> Vec<(usize, &str)> {
+        let mounts = self.instructions.iter().flat_map(|instruction| {
+            let mounts = instruction.flags.iter().filter(|(name, _)| instruction.keyword == "RUN" && name == "mount");
+            mounts.map(|(_, value)| (instruction.line, value))
+        });
+        let secret = |value: &str| part(value, "type") == Some("secret");
+        mounts.filter(|(_, value)| secret(value)).filter_map(|(line, value)| Some((line, part(value, "id")?))).collect()
     }
 
     /// What foreign code must not do at build: reach the network through the engine, or other images than its base.
@@ -74,15 +86,8 @@ impl Dockerfile {
 }
 
 impl Instruction {
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         format!("Dockerfile line {}", self.line)
-    }
-
-    fn needs_buildkit(&self, what: &str, instead: &str) -> String {
-        format!(
-            "{}: {what} needs BuildKit, and images are built with the engine's classic builder; write it {instead}",
-            self.place()
-        )
     }
 
     /// Image and alias of a `FROM`.
@@ -93,64 +98,118 @@ impl Instruction {
         (image, alias)
     }
 
-    /// What needs BuildKit in this instruction: one line with its number and what to do.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let allowed: &[&str] = match self.keyword.as_str() {
-            "COPY" => &["from", "chown"],
-            "ADD" => &["chown"],
-            "FROM" => &["platform"],
-            "HEALTHCHECK" => return Ok(()),
-            _ => &[],
-        };
-        if let Some((name, _)) = self.flags.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
-            return Err(self.needs_buildkit(&format!("{} --{name}", self.keyword), "without it"));
+    /// What this frontend does not understand of this instruction: one line with its number and what to do.
+    pub(super) fn check(&self, frontend: &Frontend) -> Result<(), String> {
+        for (name, value) in &self.flags {
+            let what = format!("{} --{name}", self.keyword);
+            match flag(&self.keyword, name) {
+                Some(since) => frontend.demand(self, &what, since, "without it")?,
+                // A frontend that the file names may be newer than this list.
+                None if matches!(frontend, Frontend::Named(_)) => {}
+                None => return Err(format!("{}: there is no {what}; write it without", self.place())),
+            }
+            self.check_value(frontend, name, value)?;
         }
-        if matches!(self.keyword.as_str(), "RUN" | "COPY" | "ADD") && has_heredoc(&self.rest) {
-            let instead = "as one line, or as a script in the repository";
-            return Err(self.needs_buildkit("a heredoc (<<)", instead));
+        if !self.heredocs().is_empty() {
+            frontend.demand(self, "a heredoc (<<)", HEREDOCS, "as one line, or as a script in the repository")?;
         }
-        let git = self.keyword == "ADD" && (self.rest.starts_with("git@") || self.rest.starts_with("git://"));
-        if git
-            || (self.keyword == "ADD" && self.rest.split_whitespace().next().is_some_and(|word| word.ends_with(".git")))
-        {
-            return Err(self.needs_buildkit("ADD of a git repository", "as RUN git clone"));
+        let first = self.rest.split_whitespace().next().unwrap_or_default();
+        let git = ["git@", "git://"].iter().any(|sign| first.starts_with(sign)) || first.ends_with(".git");
+        if self.keyword == "ADD" && git {
+            frontend.demand(self, "ADD of a git repository", Since::Minor(6), "as RUN git clone")?;
         }
         if self.keyword == "LABEL" && self.rest.contains("sidestage.") {
             return Err(format!("{}: labels that begin with `sidestage.` are reserved", self.place()));
         }
         Ok(())
     }
-}
 
-/// A word `<<EOF`, `<<-EOF` or `3<<EOF` outside of quotes; `<<<` and `1 << 2` are none.
-fn has_heredoc(rest: &str) -> bool {
-    let mut quote = None;
-    let mut word = String::new();
-    let mut found = false;
-    let mut escaped = false;
-    for c in rest.chars().chain([' ']) {
-        match quote {
-            _ if escaped => escaped = false,
-            _ if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c.is_whitespace() => {
-                found |= is_heredoc(&word);
-                word.clear();
-                continue;
+    /// What no builder here does, and what is newer than the flag itself.
+    fn check_value(&self, frontend: &Frontend, name: &str, value: &str) -> Result<(), String> {
+        let refuse = |what: &str| Err(format!("{}: {what}", self.place()));
+        match (self.keyword.as_str(), name) {
+            ("RUN", "network") if value == "host" => {
+                refuse("a build does not get the host's network; leave --network out")
             }
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None => {}
+            ("RUN", "security") if value != "sandbox" => refuse("a build gets no privileges; leave --security out"),
+            ("RUN", "mount") if part(value, "type") == Some("ssh") => {
+                refuse("there is no SSH agent at a build; give the key as a build secret, --mount=type=secret")
+            }
+            ("RUN", "mount") if part(value, "type") == Some("secret") && part(value, "env").is_some() => {
+                let what = "a secret as a variable (env=)";
+                frontend.demand(self, what, Since::Minor(10), "without env= and read the file /run/secrets/<id>")
+            }
+            _ => Ok(()),
         }
-        word.push(c);
     }
-    found
+
+    /// The heredocs that begin in it: words `<<EOF`, `<<-EOF` or `3<<EOF` outside of quotes; `<<<` and `1 << 2` are none.
+    pub(super) fn heredocs(&self) -> Vec<Heredoc> {
+        let first = self.rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        let keyword = if self.keyword == "ONBUILD" { first.as_str() } else { &self.keyword };
+        if !matches!(keyword, "RUN" | "COPY" | "ADD") {
+            return Vec::new();
+        }
+        let mut quote = None;
+        let mut word = String::new();
+        let mut found = Vec::new();
+        let mut escaped = false;
+        for c in self.rest.chars().chain([' ']) {
+            match quote {
+                _ if escaped => escaped = false,
+                _ if c == '\\' => escaped = true,
+                Some(open) if c == open => quote = None,
+                Some(_) => {}
+                None if c.is_whitespace() => {
+                    found.extend(Heredoc::of(&word));
+                    word.clear();
+                    continue;
+                }
+                None if c == '"' || c == '\'' => quote = Some(c),
+                None => {}
+            }
+            word.push(c);
+        }
+        found
+    }
 }
 
-fn is_heredoc(word: &str) -> bool {
-    let Some(rest) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<") else { return false };
-    let name = rest.strip_prefix('-').unwrap_or(rest).trim_matches(['"', '\'']);
-    !name.is_empty() && !name.contains('<') && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+/// Where the lines of a heredoc end.
+pub(super) struct Heredoc {
+    /// The line that ends it.
+    pub(super) name: String,
+    /// Tabs in front of its lines do not count.
+    pub(super) tabs: bool,
+}
+
+impl Heredoc {
+    fn of(word: &str) -> Option<Heredoc> {
+        let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+        let (tabs, name) = rest.strip_prefix('-').map_or((false, rest), |name| (true, name));
+        let name = name.trim_matches(['"', '\'']);
+        let is_name = !name.contains('<') && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        is_name.then(|| Heredoc { name: name.to_owned(), tabs })
+    }
+}
+
+/// The value of a key in `type=secret,id=NAME`.
+fn part<'a>(value: &'a str, key: &str) -> Option<&'a str> {
+    value.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='))
+}
+
+/// Since when an instruction has this flag; none if it has not.
+fn flag(keyword: &str, name: &str) -> Option<Since> {
+    Some(match (keyword, name) {
+        ("COPY", "from" | "chown") | ("ADD", "chown") | ("FROM", "platform") | ("HEALTHCHECK", _) => Since::Ever,
+        ("COPY" | "ADD", "chmod") | ("RUN", "mount") => Since::Minor(2),
+        ("RUN", "network") => Since::Minor(3),
+        ("COPY" | "ADD", "link") => Since::Minor(4),
+        ("ADD", "checksum" | "keep-git-dir") => Since::Minor(6),
+        ("ADD", "unpack") => Since::Minor(17),
+        ("COPY" | "ADD", "exclude") => Since::Minor(19),
+        ("COPY", "parents") | ("RUN", "security") => Since::Minor(20),
+        _ => return None,
+    })
 }
 
 fn unquote(text: &str) -> String {
@@ -180,15 +239,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const CLASSIC: Frontend = Frontend::Classic("of a test");
+
     fn read(text: &str) -> Dockerfile {
-        Dockerfile::read(text.as_bytes()).unwrap()
+        Dockerfile::read(text.as_bytes(), &CLASSIC).unwrap()
     }
 
-    fn refused(text: &str) -> String {
-        match Dockerfile::read(text.as_bytes()) {
-            Ok(file) => file.check().unwrap_err(),
-            Err(why) => why,
-        }
+    fn check(text: &str, frontend: &Frontend) -> Result<(), String> {
+        Dockerfile::read(text.as_bytes(), frontend)?.check(frontend)
     }
 
     #[test]
@@ -202,7 +260,7 @@ mod tests {
             ("FROM --platform=$BUILDPLATFORM a", 1, "BUILDPLATFORM"),
             ("FROM a\nADD https://x/y.git /y", 2, "git repository"),
         ] {
-            let why = refused(text);
+            let why = check(text, &CLASSIC).unwrap_err();
             assert!(why.starts_with(&format!("Dockerfile line {line}: ")), "{why}");
             assert!(why.contains(what) && why.contains("BuildKit"), "{why}");
         }
@@ -212,16 +270,41 @@ mod tests {
             "FROM a\nRUN sh -c 'cat <<EOF'",
             "# syntax=x\nFROM a",
         ] {
-            read(text).check().unwrap();
+            check(text, &CLASSIC).unwrap();
+        }
+    }
+
+    #[test]
+    fn says_what_a_frontend_is_too_old_for() {
+        let own = |minor| Frontend::Own { minor, instead_of: None };
+        let named = Frontend::Named("docker/dockerfile:1".to_owned());
+        for (text, minor, what) in [
+            ("FROM a\nRUN --mount=type=cache,target=/x y", 2, "--mount"),
+            ("FROM --platform=$BUILDPLATFORM a\nCOPY --chmod=755 a b", 2, "--chmod"),
+            ("FROM a\nRUN --network=none y", 3, "RUN --network"),
+            ("FROM a\nRUN <<EOF\nFOO\nEOF", 4, "heredoc"),
+            ("FROM a\nCOPY --link --from=x a b", 4, "COPY --link"),
+            ("FROM a\nRUN --mount=type=secret,id=A,env=A y", 10, "env="),
+        ] {
+            check(text, &own(minor)).unwrap();
+            check(text, &named).unwrap();
+            let why = check(text, &own(minor - 1)).unwrap_err();
+            assert!(why.contains(&format!("syntax 1.{minor}")) && why.contains(what), "{why}");
+        }
+        for text in ["RUN --network=host y", "RUN --security=insecure y", "RUN --mount=type=ssh y"] {
+            let why = check(&format!("FROM a\n{text}"), &named).unwrap_err();
+            assert!(why.starts_with("Dockerfile line 2: "), "{why}");
         }
     }
 
     #[test]
     fn says_what_is_no_dockerfile() {
+        let refused = |text: &str| check(text, &CLASSIC).unwrap_err();
         assert_eq!(refused("FROM a\nFOO b"), "Dockerfile line 2: there is no instruction \"FOO\"");
         assert!(refused("# nothing").contains("no FROM"));
+        assert!(refused("FROM a\nUSER --x b").contains("there is no USER --x"));
         assert!(refused("FROM a\nLABEL sidestage.kind=container").contains("reserved"));
-        assert!(Dockerfile::read(b"FROM \xff").unwrap_err().contains("UTF-8"));
+        assert!(Dockerfile::read(b"FROM \xff", &CLASSIC).unwrap_err().contains("UTF-8"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The bare repository that holds what we fetched of one project: commits by their sha, nothing else.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,9 @@ const FETCH_ONE: [&str; 8] = [
 
 /// How many packs the mirror may hold before they are joined.
 const MOST_PACKS: usize = 30;
+
+/// Removes what no commit of ours needs, without taking the whole machine for it.
+const CLEAN_UP: [&str; 7] = ["-c", "pack.threads=1", "-c", "pack.windowMemory=64m", "gc", "--quiet", "--prune=now"];
 
 /// A project's mirror, and the repository that it mirrors.
 #[derive(Debug)]
@@ -188,6 +192,28 @@ impl Mirror {
         }
     }
 
+    /// Lets go of every commit that is not among these, and of what only such commits had.
+    pub(super) async fn forget_all_but(&self, known: &BTreeSet<Sha>) -> Result<(), Failure> {
+        // No fetch meanwhile: git's clean-up could take what has just come.
+        let _alone = self.ready.lock().await;
+        if !self.folder.join("HEAD").exists() {
+            return Ok(());
+        }
+        let failed = |error: Error| {
+            Failure::transient(format!("the mirror {} cannot be cleaned up: {error}", self.folder.display()))
+        };
+        let kept = self.ask(&["for-each-ref", "--format=%(refname)", "refs/sidestage"]).await.map_err(failed)?;
+        let kept = String::from_utf8_lossy(&kept);
+        let forgotten: Vec<&str> = kept.lines().filter(|name| is_forgotten(name, known)).collect();
+        for name in &forgotten {
+            self.ask(&["update-ref", "-d", name]).await.map_err(failed)?;
+        }
+        if !forgotten.is_empty() {
+            self.git.run(&self.folder, &CLEAN_UP, FETCH).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Tells a commit that is gone, or that git's checks refuse, from a repository that does not answer.
     async fn why_not(&self, sha: &Sha, error: &Error) -> Failure {
         if let Error::Unsound(text) = error {
@@ -265,4 +291,10 @@ impl Mirror {
             Kind::Submodule => Blob::Other("a submodule"),
         })
     }
+}
+
+/// Whether the ref keeps a commit that nobody needs any more.
+fn is_forgotten(name: &str, known: &BTreeSet<Sha>) -> bool {
+    let sha = name.strip_prefix("refs/sidestage/").and_then(|sha| sha.parse::<Sha>().ok());
+    sha.is_some_and(|sha| !known.contains(&sha))
 }

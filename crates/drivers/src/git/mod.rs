@@ -84,6 +84,14 @@ impl GitForge {
         self
     }
 
+    /// Lets the mirror go of every commit that is not among these. One that is asked for again is fetched again.
+    ///
+    /// # Errors
+    /// Transient: git did not do it.
+    pub async fn forget_all_but(&self, known: &BTreeSet<Sha>) -> Result<(), Failure> {
+        self.mirror.forget_all_but(known).await
+    }
+
     /// Returns soon after the refs have changed since [`Forge::heads`] looked last. A reason to look, nothing more.
     pub async fn changed(&self) {
         let mut pause = LOOK_EVERY;

@@ -1,4 +1,5 @@
-//! Who may do what: the signature says which generation is meant, and a list says which operations there are.
+//! Who may do what: the signature says which generation is meant, and a list says which operations there are. Without a
+//! signature, objects below the public prefixes of a bucket may be read, and nothing else.
 //!
 //! Nothing else grants anything. Operations find the generation in the request's extensions, put there by
 //! [`S3Access::check`], and every row that they touch carries it; a bucket's name in a path or a copy source is only
@@ -67,7 +68,9 @@ impl S3Auth for Access {
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let Some(credentials) = cx.credentials() else {
-            return Err(denied("requests must be signed: an access key with its secret, or a presigned URL"));
+            let generation = self.public(cx)?;
+            cx.extensions_mut().insert(generation);
+            return Ok(());
         };
         let generation =
             self.keyring.find(&credentials.access_key).ok_or_else(|| S3Error::new(S3ErrorCode::InvalidAccessKeyId))?;
@@ -84,7 +87,26 @@ impl S3Access for Access {
     }
 }
 
-/// The generation that a request's signature opened.
+impl Access {
+    /// Whose object may be read without a signature. What is refused does not tell what exists.
+    fn public(&self, cx: &S3AccessContext<'_>) -> S3Result<Arc<Generation>> {
+        let reads = matches!(cx.s3_op().name(), "GetObject" | "HeadObject");
+        let object = cx.s3_path().as_object().filter(|_| reads);
+        let found = object.and_then(|(bucket, key)| self.keyring.public(bucket, key));
+        let generation = found.ok_or_else(|| {
+            denied(
+                "requests must be signed, by an access key with its secret or as a presigned URL: this is not public",
+            )
+        })?;
+        // Whoever makes up a link must not decide what a browser takes the object for.
+        if query_names(cx.uri()).any(|name| name.starts_with("response-")) {
+            return Err(denied("only signed requests can set headers of the answer"));
+        }
+        Ok(generation)
+    }
+}
+
+/// The generation that a request opened, by its signature or as its public part.
 pub(super) fn opened<T>(request: &S3Request<T>) -> S3Result<Arc<Generation>> {
     request.extensions.get::<Arc<Generation>>().cloned().ok_or_else(|| denied("requests must be signed"))
 }
@@ -145,6 +167,11 @@ fn signed_headers(uri: &Uri, headers: &HeaderMap) -> S3Result<Option<HashSet<Str
 pub(super) fn signatures(uri: &Uri, headers: &HeaderMap) -> usize {
     headers.get_all(AUTHORIZATION).iter().count()
         + ["X-Amz-Signature", "Signature"].iter().filter(|name| query_value(uri, name).is_some()).count()
+}
+
+fn query_names(uri: &Uri) -> impl Iterator<Item = String> {
+    let names = uri.query().unwrap_or_default().split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    names.map(|name| percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase())
 }
 
 /// One parameter of the query, name and value decoded.

@@ -17,6 +17,19 @@ pub(super) struct Conditions {
     pub(super) unmodified_since: Option<Timestamp>,
 }
 
+/// The conditions that a request sets for the source of a copy.
+macro_rules! source_conditions {
+    ($input:expr) => {
+        Conditions {
+            is: $input.copy_source_if_match.take(),
+            is_not: $input.copy_source_if_none_match.take(),
+            modified_since: $input.copy_source_if_modified_since.take(),
+            unmodified_since: $input.copy_source_if_unmodified_since.take(),
+        }
+    };
+}
+pub(super) use source_conditions;
+
 /// When an object was last modified, in whole seconds as HTTP tells it.
 pub(super) fn modified(object: &Object) -> Timestamp {
     timestamp(object.modified / 1000 * 1000)

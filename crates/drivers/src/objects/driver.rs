@@ -85,9 +85,6 @@ impl Driver for Objects {
         let Spec::Bucket { of, baseline, public } = &resource.spec else {
             return Err(Failure::permanent(format!("{} is not specified as a bucket", resource.id)));
         };
-        if !public.is_empty() {
-            return Err(Failure::permanent("not yet: public objects are planned, and this version opens none"));
-        }
         let number = resource.id.generation;
         let found = match self.store.index.generation(env, number).await? {
             Some(found) => found,
@@ -109,6 +106,7 @@ impl Driver for Objects {
                         project: of.project.clone(),
                         sha: of.sha,
                         trust: of.trust,
+                        public: public.clone(),
                         begun: 0,
                         state: State::Partial,
                         usage: Usage::default(),

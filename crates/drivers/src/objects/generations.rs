@@ -46,6 +46,8 @@ pub(super) struct Generation {
     pub(super) project: ProjectName,
     pub(super) sha: Sha,
     pub(super) trust: Trust,
+    /// Prefixes of keys that may be read without a signature.
+    pub(super) public: Vec<String>,
     /// Milliseconds since the Unix epoch.
     pub(super) begun: i64,
     pub(super) state: State,
@@ -66,6 +68,11 @@ impl Generation {
     pub(super) fn bucket(&self) -> String {
         names::bucket(&self.env)
     }
+
+    /// Whether an object may be read without a signature.
+    fn opens(&self, key: &str) -> bool {
+        self.public.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -79,6 +86,7 @@ struct Row {
     project: String,
     sha: String,
     trust: String,
+    public: String,
     begun: i64,
     state: String,
     objects: i64,
@@ -97,6 +105,8 @@ impl Row {
             project: self.project.parse()?,
             sha: self.sha.parse()?,
             trust: self.trust.parse()?,
+            public: serde_json::from_str(&self.public)
+                .map_err(|error| Trouble::Row(format!("public prefixes {:?}: {error}", self.public)))?,
             begun: self.begun,
             state: State::parse(&self.state)?,
             usage: Usage { objects: self.objects.unsigned_abs(), bytes: self.bytes.unsigned_abs() },
@@ -132,8 +142,8 @@ impl Index {
     /// Begins a generation, `partial`. One that is there already stays as it is.
     pub(super) async fn begin_generation(&self, new: &Generation) -> Result<(), Trouble> {
         sqlx::query(
-            "INSERT INTO generations (env, number, access_key, fingerprint, baseline, project, sha, trust, begun, state)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'partial') ON CONFLICT DO NOTHING",
+            "INSERT INTO generations (env, number, access_key, fingerprint, baseline, project, sha, trust, public, begun, state)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'partial') ON CONFLICT DO NOTHING",
         )
         .bind(new.env.as_str())
         .bind(new.number)
@@ -143,6 +153,7 @@ impl Index {
         .bind(new.project.as_str())
         .bind(new.sha.to_string())
         .bind(new.trust.as_str())
+        .bind(serde_json::Value::from(new.public.clone()).to_string())
         .bind(now())
         .execute(&self.write)
         .await?;
@@ -202,6 +213,14 @@ impl Keyring {
 
     pub(super) fn find(&self, access_key: &str) -> Option<Arc<Generation>> {
         self.alive.read().unwrap_or_else(PoisonError::into_inner).get(access_key).cloned()
+    }
+
+    /// Whose public objects a bucket shows: while a generation comes up beside the one that serves, the elder.
+    pub(super) fn public(&self, bucket: &str, key: &str) -> Option<Arc<Generation>> {
+        let alive = self.alive.read().unwrap_or_else(PoisonError::into_inner);
+        let env = bucket.strip_prefix("s3-")?;
+        let serving = alive.values().filter(|generation| generation.env.as_str() == env);
+        serving.min_by_key(|generation| generation.number).filter(|generation| generation.opens(key)).cloned()
     }
 
     /// The secret that belongs to an access key that is alive.

@@ -8,7 +8,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use super::access::{not_offered, opened, own_source};
 use super::blobs::{Fresh, random_name};
 use super::checksum::{Claims, Digested, Digests, Sum, announced, claimed, etag_of_parts, kind, report, sum_of_parts};
-use super::condition::{Conditions, guard, timestamp};
+use super::condition::{Conditions, guard, source_conditions, timestamp};
 use super::generations::Generation;
 use super::index::{Guard, Object, now};
 use super::meta::{Meta, content_headers, refuse_unkept};
@@ -91,12 +91,7 @@ impl Service {
         let number = valid_number(input.part_number)?;
         let upload = self.upload_of(&generation, &input.key, &input.upload_id).await?;
         let source = own_source(&generation, &input.copy_source)?;
-        let conditions = Conditions {
-            is: input.copy_source_if_match.take(),
-            is_not: input.copy_source_if_none_match.take(),
-            modified_since: input.copy_source_if_modified_since.take(),
-            unmodified_since: input.copy_source_if_unmodified_since.take(),
-        };
+        let conditions = source_conditions!(input);
         let range = match input.copy_source_range.as_deref() {
             Some(text) => Some(Range::parse(text).map_err(|_| S3Error::new(S3ErrorCode::InvalidArgument))?),
             None => None,

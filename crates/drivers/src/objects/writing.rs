@@ -8,7 +8,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use super::access::{not_offered, opened, own_source};
 use super::blobs::Fresh;
 use super::checksum::{Claims, Digested, Digests, Sum, announced, claimed, kind, report};
-use super::condition::{Conditions, guard, timestamp};
+use super::condition::{Conditions, guard, source_conditions, timestamp};
 use super::index::{Guard, Object, Put, now};
 use super::meta::{content_headers, refuse_unkept};
 use super::reading::only_version;
@@ -137,12 +137,7 @@ impl Service {
         refuse_unkept!(request.input)?;
         let input = &mut request.input;
         let source = own_source(&generation, &input.copy_source)?;
-        let conditions = Conditions {
-            is: input.copy_source_if_match.take(),
-            is_not: input.copy_source_if_none_match.take(),
-            modified_since: input.copy_source_if_modified_since.take(),
-            unmodified_since: input.copy_source_if_unmodified_since.take(),
-        };
+        let conditions = source_conditions!(input);
         let replace =
             input.metadata_directive.as_ref().is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
         if source == input.key && !replace {

@@ -124,6 +124,12 @@ impl Server {
         &self.settings
     }
 
+    /// The folder of its programs, `psql` and `pg_dump` among them.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.installed.bin
+    }
+
     /// How Sidestage itself connects: as superuser, over the socket, to this database.
     pub(crate) fn admin(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()

@@ -122,6 +122,10 @@ impl Draft<'_> {
             parts.push("\0secrets".to_owned());
             parts.extend_from_slice(secrets);
         }
+        // What is fetched beside the tree is another image of it. No argument can be called so either.
+        let source = self.policy.projects.get(&self.of.project).map(|project| project.source).unwrap_or_default();
+        let fetched = [(source.submodules, "\0submodules"), (source.lfs, "\0lfs")];
+        parts.extend(fetched.into_iter().filter(|(set, _)| *set).map(|(_, word)| word.to_owned()));
         if self.begun.rebuilt > 0 {
             parts.extend([self.env.to_string(), self.begun.rebuilt.to_string()]);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Eyes;
 use crate::facts::{Fact, Facts, ImageRow};
-use crate::identity::{Time, Trust};
+use crate::identity::{ProjectName, Time, Trust};
 use crate::resource::{Backend, Kind, Owner, ResourceId};
 
 /// How long the image of a ref's last head is kept once the ref has closed: what was merged may be wanted again.
@@ -60,12 +60,16 @@ impl<'a> Eyes<'a> {
 }
 
 /// Images that are kept though nobody wants them: the last few of each project and trust, and those of what was merged
-/// lately. Of a project that was taken out of the configuration, none.
+/// lately. Of a project that was taken out of the configuration, as long as something of it lives.
 #[must_use]
 pub fn kept_images(facts: &Facts, now: Time) -> BTreeSet<&ResourceId> {
     let mut idle: BTreeMap<&Owner, Vec<(Time, &ImageRow)>> = BTreeMap::new();
     for row in facts.images.values() {
-        let known = matches!(&row.id.owner, Owner::Project(project, _) if !facts.taken_out.contains(project));
+        let lives = |project: &ProjectName| {
+            let live = || facts.envs.values().any(|row| row.of.project == *project && row.is_live());
+            !facts.taken_out.contains(project) || live()
+        };
+        let known = matches!(&row.id.owner, Owner::Project(project, _) if lives(project));
         if let Some(left) = row.left.filter(|_| known) {
             idle.entry(&row.id.owner).or_default().push((left, row));
         }

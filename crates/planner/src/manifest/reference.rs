@@ -14,7 +14,7 @@ pub fn check(template: &str) -> Result<(), String> {
         "short_sha" => Ok("0".repeat(7)),
         _ => Ok("1".to_owned()),
     })?;
-    is_reference(&filled)
+    is_reference(&filled, template)
 }
 
 /// Fills in what the commit is. A branch's name becomes what a tag may hold, as CI does it: `feature/x` is `feature-x`.
@@ -35,7 +35,7 @@ pub fn fill(template: &str, sha: &Sha, pull: &str, branch: &str) -> Result<Strin
         "pr" => there(pull.to_owned(), "{pr} is the number of a pull request"),
         _ => there(in_a_tag(branch), "{branch} is the name of a branch"),
     })?;
-    is_reference(&reference)?;
+    is_reference(&reference, &reference)?;
     Ok(reference)
 }
 
@@ -56,12 +56,12 @@ fn replace(template: &str, value: impl Fn(&str) -> Result<String, String>) -> Re
 }
 
 /// `[host[:port]/]path[:tag][@digest]`, as engines take it, with a tag or a digest: without one it would be `latest`,
-/// which is no commit's.
-fn is_reference(text: &str) -> Result<(), String> {
+/// which is no commit's. `shown` stands in errors.
+fn is_reference(text: &str, shown: &str) -> Result<(), String> {
     let wrong = || {
         format!(
             "must be the reference of an image such as \"ghcr.io/acme/shop:sha-{{short_sha}}\", not {:?}",
-            cut(text)
+            cut(shown)
         )
     };
     let fits = |text: &str, longest: usize, more: &[u8]| {
@@ -95,7 +95,7 @@ fn is_reference(text: &str) -> Result<(), String> {
     if tag.is_none() && digest.is_none() {
         return Err(format!(
             "has no tag: without one every commit would get the same image; write {}:{{sha}}",
-            cut(text)
+            cut(shown)
         ));
     }
     Ok(())

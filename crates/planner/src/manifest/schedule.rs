@@ -27,3 +27,28 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
         Err(_) => Err("never fires: no year has such a day".to_owned()),
     }
 }
+
+/// Whether a schedule of a manifest fires in this minute since the Unix epoch.
+#[must_use]
+pub fn fires(schedule: &str, minute: u64) -> bool {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let at = i64::try_from(minute * 60).ok().and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0));
+    let (Ok(cron), Some(at)) = (parser.parse(schedule), at) else { return false };
+    cron.is_time_matching(&at).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_fires_in_its_minutes() {
+        // Sunday, 1 January 2023, 00:00.
+        let start = 27_876_960;
+        assert!(fires("* * * * *", start) && fires("* * * * *", start + 1));
+        assert!(fires("*/5 * * * *", start) && !fires("*/5 * * * *", start + 1) && fires("*/5 * * * *", start + 5));
+        assert!(fires("30 1 * * *", start + 90) && !fires("30 1 * * *", start + 91));
+        assert!(fires("0 0 * * SUN", start) && !fires("0 0 * * MON", start) && fires("0 0 * * 1", start + 1440));
+        assert!(!fires("nonsense", start));
+    }
+}

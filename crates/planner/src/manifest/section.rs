@@ -63,7 +63,8 @@ pub(super) fn document(text: &str) -> Result<Section<'_>, String> {
         let line = Text(text).line(error.span().map_or(0, |span| span.start));
         let message = error.message().replace('\n', ", ");
         // `command = [...]` and `[command.NAME]` are one key to TOML.
-        let both = message.contains("duplicate key") && text.contains("[command.");
+        let twice = message.contains("duplicate key") || message.contains("cannot extend");
+        let both = twice && text.contains("[command.");
         let hint =
             if both { "; beside [command.NAME], the command of the web process is written [process.web]" } else { "" };
         format!("{FILE} line {line}: not TOML: {message}{hint}")

@@ -22,6 +22,10 @@ impl Report<'_, '_> {
     /// A container that runs on may have lost a process of its own: nothing else tells.
     pub(super) fn short_of_memory(&self, blueprint: &Blueprint) -> Option<String> {
         blueprint.of(Kind::Container).find_map(|part| {
+            let killed = self.eyes.ledger.failure(&part.id, &part.fingerprint).filter(|failed| failed.killed);
+            if let Some(failed) = killed {
+                return Some(self.words(blueprint, failed));
+            }
             let count = self.eyes.inventory.seen.get(&part.id)?.outputs.oom;
             let (limit, more) = self.limits(part).filter(|_| count > 0)?;
             let name = &part.id.name;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite};
 
 use super::Failed;
 
@@ -86,6 +87,21 @@ impl Client {
         Ok(Pieces { body })
     }
 
+    /// A WebSocket.
+    ///
+    /// # Errors
+    /// No controller, or its error.
+    pub async fn socket(&self, path: &str) -> Result<WebSocketStream<UnixStream>, Failed> {
+        let stream = self.stream_to().await?;
+        match tokio_tungstenite::client_async(format!("ws://localhost{path}"), stream).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(answer)) => {
+                Err(refusal(answer.status(), answer.body().as_deref().unwrap_or_default()))
+            }
+            Err(error) => Err(Failed::Refused(format!("the controller broke off ({error}): look at its log"))),
+        }
+    }
+
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failed> {
         let answer = self.send(method, path, body).await?;
         let bytes = answer.into_body().collect().await.map_err(broken)?.to_bytes();
@@ -116,7 +132,15 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failed> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+        let stream = self.stream_to().await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the last answer read, or when the sender is dropped; its error reaches the request too.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn stream_to(&self) -> Result<UnixStream, Failed> {
+        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::PermissionDenied => Failed::Refused(format!(
                 "{} may not be opened by this user: use the one that runs Sidestage",
                 self.socket.display()
@@ -124,11 +148,7 @@ impl Client {
             _ => {
                 Failed::Refused(format!("no controller on {}: start it with `sidestage serve`", self.socket.display()))
             }
-        })?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Ends with the last answer read, or when the sender is dropped; its error reaches the request too.
-        tokio::spawn(connection);
-        Ok(sender)
+        })
     }
 }
 

@@ -1,10 +1,13 @@
 //! The command line's client: what people type, asked of the controller over its local socket and printed.
 //!
-//! `client` speaks HTTP over the socket, `target` finds the commit that was meant, `listing` prints, `wait` follows.
+//! `client` speaks HTTP over the socket, `target` finds the commit that was meant, `listing` prints, `wait` follows,
+//! `inside` runs things in environments, and `terminal` is the one at hand.
 
 mod client;
+mod inside;
 mod listing;
 mod target;
+mod terminal;
 mod wait;
 
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +56,12 @@ pub enum Command {
     Rebuild(Act),
     /// Remove an environment and its data (elsewhere: down, destroy)
     Remove(Act),
+    /// Run a command once inside an environment: `run pr-7 -- bin/console` (elsewhere: exec)
+    Run(inside::Run),
+    /// Open an environment's database with PostgreSQL's own client
+    Psql(inside::Psql),
+    /// Write a copy of an environment's database, in PostgreSQL's custom format: `dump pr-7 > shop.dump`
+    Dump(Plain),
     /// Remove orphans now
     Gc(Gc),
     /// Print what a pass would do now, and what waits for what
@@ -165,6 +174,10 @@ pub struct Screen {
     pub columns: Option<usize>,
     /// Whether progress may be drawn on the process's own stderr.
     pub draw: bool,
+    /// What a command that runs inside is fed with; none is nothing.
+    pub input: Option<Box<dyn io::Read + Send>>,
+    /// Whether the process's own input and output are a terminal.
+    pub terminal: bool,
 }
 
 impl Screen {
@@ -173,7 +186,14 @@ impl Screen {
     pub fn standard() -> Screen {
         let terminal = term::Term::stdout();
         let columns = terminal.features().is_attended().then(|| usize::from(terminal.size().1));
-        Screen { out: Box::new(io::stdout()), err: Box::new(io::stderr()), columns, draw: io::stderr().is_terminal() }
+        Screen {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            columns,
+            draw: io::stderr().is_terminal(),
+            input: Some(Box::new(io::stdin())),
+            terminal: io::stdin().is_terminal() && columns.is_some(),
+        }
     }
 }
 
@@ -197,11 +217,18 @@ impl Failed {
     }
 }
 
-/// Runs a command against the controller at this socket. Returns the exit code: 0 done as asked, 1 not, 2 asked wrongly.
+/// Runs a command against the controller at this socket. Returns the exit code: 0 done as asked, 1 not, 2 asked wrongly; of
+/// `run`, `psql` and `dump` that of what ran, 125 if it did not.
 pub async fn run(socket: &Path, command: Command, screen: &mut Screen) -> u8 {
     let client = Client::new(socket);
-    match dispatch(&client, command, screen).await {
-        Ok(()) => 0,
+    let done = match command {
+        Command::Run(run) => inside::run(&client, run, screen).await,
+        Command::Psql(psql) => inside::psql(&client, &psql, screen).await,
+        Command::Dump(plain) => inside::dump(&client, &plain, screen).await,
+        command => dispatch(&client, command, screen).await.map(|()| 0),
+    };
+    match done {
+        Ok(code) => code,
         // Whoever reads us has seen enough: `sidestage ls | head`.
         Err(Failed::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(failed) => {
@@ -234,6 +261,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
             say(screen, link["url"].as_str().unwrap_or_default())
         }
         Command::Version(listing) => version(client, &listing, screen).await,
+        Command::Run(_) | Command::Psql(_) | Command::Dump(_) => unreachable!("they have exit codes of their own"),
     }
 }
 
@@ -278,9 +306,10 @@ async fn logs(client: &Client, logs: &Logs, screen: &mut Screen) -> Result<(), F
     let view = client.view().await?;
     let target = Target::find(&view, &logs.plain.target)?;
     let commit = target.commit(&view).ok_or_else(|| target.unknown())?;
-    let there = || commit.logs.join(", ");
+    let crons: Vec<String> = commit.cron.iter().map(|(name, _)| format!("cron.{name}")).collect();
+    let there = || [commit.logs.as_slice(), &crons].concat().join(", ");
     let name = match (&logs.name, logs.build) {
-        (Some(name), _) if commit.logs.contains(name) => name.as_str(),
+        (Some(name), _) if commit.logs.contains(name) || crons.contains(name) => name.as_str(),
         (Some(name), _) => return Err(Failed::Usage(format!("no log {name:?}; there are: {}", there()))),
         (None, true) => "build",
         // Of what runs the first container is meant, of what does not come up its build.

@@ -47,6 +47,11 @@ impl Target {
         project.refs.iter().flat_map(|of| &of.commits).find(|commit| commit.sha == self.sha)
     }
 
+    /// Its resource of the API.
+    pub(super) fn path(&self) -> String {
+        format!("/api/v1/environments/{}/{}", self.project, self.sha)
+    }
+
     pub(super) fn short(&self) -> String {
         format!("{} {}", self.project, self.sha.short())
     }

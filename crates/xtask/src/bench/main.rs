@@ -61,6 +61,7 @@ fn push(options: &Options, site: &Site, by_hand: &ByHand) -> Result<Option<Row>>
             phases.end("page");
             Ok(())
         })?;
+        phases.read(&site.log());
         of_ours.push(phases);
         site.delete(&branch)?;
         site.await_left(1)?;

@@ -1,5 +1,7 @@
 //! Measures beside what one would do by hand: interleaved rounds on one machine, a table, and rows of JSON.
 
+mod apps;
+mod by_hand;
 mod main;
 mod phases;
 mod site;
@@ -53,7 +55,8 @@ pub(crate) fn named(arguments: &[String]) -> Result<()> {
     }
     let rows = match name.as_deref() {
         Some("main") => main::all(&options)?,
-        _ => bail!("there are these benches: main"),
+        Some("apps") => apps::all(&options)?,
+        _ => bail!("there are these benches: main, apps"),
     };
     print(&rows);
     if let Some(file) = file {

@@ -33,8 +33,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Builds Sidestage and starts it in a folder of its own.
+    /// Builds Sidestage and starts it in a folder of its own, with the smallest application.
     pub(crate) fn start(dev: bool) -> Result<Site> {
+        Site::serving(dev, "", |tree| {
+            fs::write(tree.join("Dockerfile"), DOCKERFILE)?;
+            fs::write(tree.join(".sidestage.toml"), MANIFEST)?;
+            fs::write(tree.join("index.html"), "here\n")?;
+            fs::copy(find("busybox").context("busybox")?, tree.join("busybox"))?;
+            Ok(())
+        })
+    }
+
+    /// The same with the application that `fill` writes, and these further lines of the project's table (and tables behind it).
+    pub(crate) fn serving(dev: bool, further: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Site> {
         let profile = if dev { "dev" } else { "release" };
         eprintln!("xtask: building sidestage ({profile})");
         to_end(cargo().args(["build", "--quiet", "--package", "sidestage", "--profile", profile]))?;
@@ -44,12 +55,14 @@ impl Site {
         let folder = PathBuf::from(format!("/var/tmp/sidestage-bench-{}", std::process::id()));
         fs::create_dir_all(folder.join("tree"))?;
         let port = free_port()?;
-        fs::write(folder.join("sidestage.toml"), configuration(&folder, port, free_port()?))?;
+        let configuration = configuration(&folder, port, free_port()?) + further;
+        fs::write(folder.join("sidestage.toml"), configuration)?;
+        fill(&folder.join("tree"))?;
         repository(&folder, &program)?;
         let log = fs::File::create(folder.join("controller.log"))?;
         let mut serve = Command::new(&program);
         serve.arg("--config").arg(folder.join("sidestage.toml")).arg("serve");
-        let controller = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
+        let controller = serve.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let site = Site { folder, program, controller, edge: format!("127.0.0.1:{port}") };
         site.until("the repository is known", || Ok(site.json().is_ok_and(|view| knows_the_repository(&view))))?;
         Ok(site)
@@ -58,6 +71,18 @@ impl Site {
     /// The canonical host of a commit.
     pub(crate) fn host(&self, sha: &str) -> String {
         format!("{sha}.staging.localhost")
+    }
+
+    /// Where one works.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
+    /// A new commit with another content of this file. Its sha.
+    pub(crate) fn change(&self, file: &str, content: &str) -> Result<String> {
+        fs::write(self.tree().join(file), content)?;
+        self.git(&["add", "--all"])?;
+        self.commit()
     }
 
     /// A new commit with the same tree. Its sha.
@@ -115,11 +140,16 @@ impl Site {
         })
     }
 
+    /// What the controller has said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default()
+    }
+
     fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         let begun = Instant::now();
         while !done()? {
             if begun.elapsed() > PATIENCE {
-                let log = fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default();
+                let log = self.log();
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
                 bail!("waited {} s until {what}; the controller said: {}", PATIENCE.as_secs(), last.join(" | "));
             }
@@ -136,8 +166,17 @@ impl Site {
         Ok(kilobytes / 1024.0)
     }
 
-    fn postgres(&self) -> PathBuf {
-        self.folder.join("state.services/postgres")
+    /// A program of PostgreSQL's, as whoever runs the server.
+    pub(crate) fn administrator(&self, program: &str) -> Result<Command> {
+        let mut command = Command::new(find(program).with_context(|| format!("{program} is missing"))?);
+        command.arg("--host").arg(self.folder.join("state.services/postgres/run")).arg("--username=sidestage");
+        Ok(command)
+    }
+
+    /// What a statement answers, as its administrator.
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> Result<String> {
+        let options = ["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--command", sql, database];
+        output(self.administrator("psql")?.args(options))
     }
 
     /// Ends it and clears up what outlives a controller.
@@ -202,10 +241,6 @@ fn repository(folder: &Path, program: &Path) -> Result<()> {
     output(git(&tree).args(["remote", "add", "origin", "../bench.git"]))?;
     output(git(folder).args(["init", "--quiet", "--bare", "--initial-branch=main", "by-hand.git"]))?;
     output(git(&tree).args(["remote", "add", "by-hand", "../by-hand.git"]))?;
-    fs::write(tree.join("Dockerfile"), DOCKERFILE)?;
-    fs::write(tree.join(".sidestage.toml"), MANIFEST)?;
-    fs::write(tree.join("index.html"), "here\n")?;
-    fs::copy(find("busybox").context("busybox")?, tree.join("busybox"))?;
     output(git(&tree).args(["add", "--all"]))?;
     output(git(&tree).args(["commit", "--quiet", "--message", "The beginning"]))?;
     for remote in ["origin", "by-hand"] {
@@ -250,20 +285,11 @@ impl ByHand<'_> {
     }
 
     fn psql(&self, sql: &str) -> Result<String> {
-        output(self.postgres("psql")?.args([
-            "--no-psqlrc",
-            "--tuples-only",
-            "--no-align",
-            "--command",
-            sql,
-            "postgres",
-        ]))
+        self.site.psql("postgres", sql)
     }
 
     fn postgres(&self, program: &str) -> Result<Command> {
-        let mut command = Command::new(find(program).with_context(|| format!("{program} is missing"))?);
-        command.arg("--host").arg(self.site.postgres().join("run")).arg("--username=sidestage");
-        Ok(command)
+        self.site.administrator(program)
     }
 
     fn build(&self) -> Result<()> {
@@ -338,10 +364,14 @@ pub(crate) fn await_page(address: &str, host: &str) -> Result<()> {
     }
 }
 
-fn get(address: &str, host: &str) -> Result<String> {
+/// One request, as a browser behind a proxy that ends TLS; the whole answer.
+pub(crate) fn get(address: &str, host: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+    )?;
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply)?;
     Ok(String::from_utf8_lossy(&reply).into_owned())

@@ -101,7 +101,8 @@ impl Oracle {
         let (Owner::Env(env), Kind::Container, Some(of)) = (&id.owner, id.kind, origin(&resource.spec)) else {
             return Ok(());
         };
-        let releases = self.releases.contains(&(of.project.clone(), of.sha));
+        let manifest = self.manifests.get(&(of.project.clone(), of.sha));
+        let releases = manifest.is_some_and(|manifest| manifest.release.is_some());
         if id.name != "web" || !releases || self.generation_was_ready(world, env, id.generation) {
             return Ok(());
         }
@@ -202,7 +203,7 @@ impl Oracle {
         let count = |wanted: fn(&Action) -> bool| under_way.iter().filter(|action| wanted(action)).count();
         let limits = &self.policy.limits;
         let lanes = [
-            ("build", count(|action| is_ensure(action, Kind::Image)), limits.builds),
+            ("build", count(is_build), limits.builds),
             ("job", count(|action| is_ensure(action, Kind::Job)), 2),
             ("start and wake", count(|action| is_ensure(action, Kind::Container)), 4 + 3 * limits.awake),
             ("rest", count(|action| matches!(action, Action::Rest(..))), 4),
@@ -219,6 +220,11 @@ impl Oracle {
 
 fn is_ensure(action: &Action, kind: Kind) -> bool {
     matches!(action, Action::Ensure(resource) if resource.id.kind == kind)
+}
+
+/// What CI has built is pulled in another lane.
+fn is_build(action: &Action) -> bool {
+    matches!(action, Action::Ensure(resource) if matches!(resource.spec, planner::spec::Spec::Image(_)))
 }
 
 fn used_image(resource: &Resource) -> Option<&ResourceId> {

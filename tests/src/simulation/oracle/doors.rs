@@ -1,6 +1,6 @@
 //! Judges the tables: where visitors would be sent, and whether what served still does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::identity::{EnvId, Time, Trust};
 use planner::resource::{Action, Kind, Owner, Phase, ResourceId, Run};
@@ -12,13 +12,21 @@ use crate::simulation::world::Life;
 impl Oracle {
     pub(super) fn judge_doors(&mut self, now: Time, tables: &Tables, world: &World) -> Result<(), String> {
         let mut open = BTreeMap::new();
+        let mut generations = BTreeMap::new();
         for (host, route) in &tables.routes {
             match route {
                 Route::Env(route) => {
                     self.judge_host(host, route)?;
+                    let front = self.front(host, route);
                     if let Door::Open(upstream) = &route.door {
-                        self.judge_open(route, upstream, world)?;
-                        open.insert(route.env.clone(), upstream.clone());
+                        self.judge_open(route, &front, upstream, world)?;
+                        let generation = *generations.entry(route.env.clone()).or_insert(upstream.generation);
+                        if generation != upstream.generation {
+                            return Err(format!("{} is open at two generations at once", route.sha.short()));
+                        }
+                        if front == "web" {
+                            open.insert(route.env.clone(), upstream.clone());
+                        }
                     }
                 }
                 Route::Alias { to, .. } => {
@@ -55,15 +63,24 @@ impl Oracle {
         }
     }
 
-    fn judge_open(&self, route: &EnvRoute, upstream: &Upstream, world: &World) -> Result<(), String> {
+    /// Which container a host is for: `<sha>--api` is that of the application, all others are the web process's.
+    fn front(&self, host: &str, route: &EnvRoute) -> String {
+        let label = host.split('.').next().unwrap_or(host);
+        let part = label.split("--").nth(1).unwrap_or_default();
+        let of = self.names.get(&route.env);
+        let apps = of.map(|(project, sha, _)| self.apps(project, sha)).unwrap_or_default();
+        apps.into_iter().find(|app| *app == part).cloned().unwrap_or_else(|| "web".to_owned())
+    }
+
+    fn judge_open(&self, route: &EnvRoute, front: &str, upstream: &Upstream, world: &World) -> Result<(), String> {
         let name = &upstream.container;
         let wrong = |why: &str| Err(format!("route of {} to {name}: {why}", route.sha.short()));
         let Some(life) = world.lives.get(name) else { return wrong("no such container ever ran") };
         if life.id.owner != Owner::Env(route.env.clone()) || life.id.generation != upstream.generation {
             return wrong(&format!("it is {}", life.id));
         }
-        if life.id.name != "web" {
-            return wrong("it is not the web process");
+        if life.id.name != front {
+            return wrong(&format!("it is not {front}"));
         }
         let Some((project, sha, trust)) = self.names.get(&route.env) else { return wrong("no such environment") };
         if !self.spared.contains(&route.env) && !self.may_serve(project, sha, *trust) {
@@ -72,6 +89,13 @@ impl Oracle {
         // What a lost store left is taken up as it is.
         if self.lost.is_none() && !self.generation_was_ready(world, &route.env, upstream.generation) {
             return wrong("its generation has never answered");
+        }
+        let silent = self.apps(project, sha).into_iter().find(|app| {
+            let id = ResourceId { name: (*app).clone(), ..life.id.clone() };
+            !world.healthy.contains(&id)
+        });
+        if let Some(app) = silent.filter(|_| self.lost.is_none()) {
+            return wrong(&format!("its application {app} has never answered"));
         }
         // Started anew by a call that nobody waits for any more, it is elsewhere until a listing says so.
         if Some(upstream.address.ip()) != life.address && self.was_told_since(life.since) {
@@ -117,7 +141,7 @@ impl Oracle {
                 continue;
             }
             let Some(life) = world.lives.get(&upstream.container) else { continue };
-            if !self.may_darken(now, env, upstream, life, open.len(), world) {
+            if !self.may_darken(now, env, upstream, life, open, world) {
                 return Err(format!("{} served and serves no more, for no reason", life.id));
             }
         }
@@ -130,7 +154,7 @@ impl Oracle {
         env: &EnvId,
         upstream: &Upstream,
         life: &Life,
-        others: usize,
+        open: &BTreeMap<EnvId, Upstream>,
         world: &World,
     ) -> bool {
         let Some((project, sha, trust)) = self.names.get(env) else { return true };
@@ -144,11 +168,15 @@ impl Oracle {
         let visited = self.said.visits.get(env).copied().unwrap_or_default();
         let idle = now.since(visited).as_secs() + 61 >= self.policy.lifetime.idle.as_secs();
         let slept = self.said.commits.get(&(project.clone(), *sha)).is_some_and(|said| said.slept);
-        let lively = |at: &&Time| now.since(**at) <= self.policy.lifetime.idle;
+        let lively = |at: &Time| now.since(*at) <= self.policy.lifetime.idle;
+        let visited_lately = self.said.visits.iter().filter(|(_, at)| lively(at)).map(|(env, _)| env);
         let awake = self.policy.limits.awake;
-        let crowded = others >= awake || self.said.visits.values().filter(lively).count() > awake;
+        // What has just become ready counts as visited.
+        let crowd: BTreeSet<&EnvId> = visited_lately.chain(open.keys()).collect();
+        let crowded = open.len() >= awake || crowd.len() > awake;
+        let released = self.released.contains(env) && self.taken_out.contains_key(project);
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
-        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed
+        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
     }
 
     /// The data of a generation that serves is the data that it began to serve with.

@@ -70,7 +70,9 @@ impl Oracle {
             return Err(format!("{what} has not settled: {:?}", commit.reason));
         }
         let fate = world.fates.get(&(project.clone(), commit.sha)).copied().unwrap_or(Fate::Good);
-        let sound = matches!(fate, Fate::Good | Fate::FlakyBuild(_));
+        // Code from outside is built here, whatever CI does.
+        let built = fate == Fate::NoImage && commit.trust != Trust::Trusted;
+        let sound = matches!(fate, Fate::Good | Fate::FlakyBuild(_)) || built;
         if commit.state == State::Failed && sound {
             return Err(format!("{what} is sound: {:?}", commit.reason));
         }
@@ -133,7 +135,7 @@ impl Oracle {
     /// A place that is free is given to somebody who waits for one.
     fn judge_places(&self, view: &View) -> Result<(), String> {
         let (taken, all) = view.places;
-        let waiting = commits(view).find(|commit| commit.state == State::Queued);
+        let waiting = commits(view).find(|commit| commit.state == State::Queued && !waits_for_image(commit));
         match waiting {
             Some(commit) if taken < all => Err(format!(
                 "{} waits while {taken} of {all} places are taken: {:?}",
@@ -157,7 +159,8 @@ impl Oracle {
             let may = |trust: &Trust| {
                 let approved = said.surely_approved && self.approval_holds(world.now, project, sha);
                 let sure = *trust == Trust::Trusted || approved;
-                sure && self.said.may_run(project, sha, *trust, &self.policy)
+                let set = !self.lacks_secret(project, sha, *trust);
+                sure && set && self.said.may_run(project, sha, *trust, &self.policy)
             };
             if !trusts.iter().any(may) {
                 continue;
@@ -223,6 +226,12 @@ impl Oracle {
 /// All commits that the view shows.
 pub fn commits(view: &View) -> impl Iterator<Item = &CommitView> {
     view.projects.iter().flat_map(|project| &project.refs).flat_map(|one| &one.commits)
+}
+
+/// It has a place, and CI has not pushed its image yet.
+pub fn waits_for_image(commit: &CommitView) -> bool {
+    let reason = commit.reason.as_deref().unwrap_or_default();
+    commit.state == State::Queued && reason.starts_with("waiting for")
 }
 
 fn lives(state: State) -> bool {

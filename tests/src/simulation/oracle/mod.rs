@@ -10,16 +10,19 @@ mod said;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use planner::command::Command;
 use planner::event::{Began, CallId, Event, Step};
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Time, Trust};
+use planner::manifest::Manifest;
 use planner::policy::{Policy, ProjectPolicy, StageMode};
-use planner::resource::{Action, Owner, Reason, ResourceId};
+use planner::resource::{Action, Failure, Owner, Reason, ResourceId};
+use planner::secrets::SecretClass;
 use planner::tables::Upstream;
 use planner::view::State;
 
-pub use end::commits;
+pub use end::{commits, waits_for_image};
 pub use said::Said;
 use told::Told;
 
@@ -75,8 +78,8 @@ pub struct Oracle {
     lost: Option<Time>,
     /// Somebody asked for orphans to be removed.
     gc: bool,
-    /// Commits with a release command.
-    pub releases: BTreeSet<(ProjectName, Sha)>,
+    /// Manifests of commits that were read.
+    pub manifests: BTreeMap<(ProjectName, Sha), Arc<Manifest>>,
     /// Environments that lived in the last view.
     living: BTreeSet<EnvId>,
     /// Held environments that a person let go.
@@ -109,7 +112,7 @@ impl Oracle {
             jobs: BTreeSet::new(),
             lost: None,
             gc: false,
-            releases: BTreeSet::new(),
+            manifests: BTreeMap::new(),
             living: BTreeSet::new(),
             released: BTreeSet::new(),
             robbed: BTreeSet::new(),
@@ -176,7 +179,9 @@ impl Oracle {
             self.told.hear(event, about);
             match event {
                 Event::Returned { call, result } => {
-                    let flight = self.flights.remove(call).filter(|_| result.is_err());
+                    // What is only waited for was not touched.
+                    let failed = result.as_ref().is_err_and(|failure| !matches!(failure, Failure::Waiting { .. }));
+                    let flight = self.flights.remove(call).filter(|_| failed);
                     if let Some(flight) = &flight {
                         self.unsettled.insert(flight.action.id().clone(), self.told.begun());
                     }
@@ -319,11 +324,29 @@ impl Oracle {
             if self.taken_out.get(project).is_some_and(|there| !there.contains(&commit.env)) {
                 return Err(format!("{} begins, and its project is not in the configuration", sha.short()));
             }
+            if known == 0 && self.lacks_secret(project, sha, *trust) {
+                return Err(format!("{} begins, and a secret that it names is not set", sha.short()));
+            }
             if *trust == Trust::Trusted && self.said.is_left_behind(project, sha) {
                 return Err(format!("{} begins, and its branch or tag has left it", sha.short()));
             }
         }
         Ok(())
+    }
+
+    /// The manifest names the secret, and it is not set for this class of code.
+    fn lacks_secret(&self, project: &ProjectName, sha: &Sha, trust: Trust) -> bool {
+        let manifest = self.manifests.get(&(project.clone(), *sha));
+        let names = manifest.is_some_and(|manifest| manifest.env.values().any(|value| value.contains("${TOKEN}")));
+        let secrets = self.policy.projects.get(project).map(|project| &project.secrets);
+        let set = secrets.and_then(|secrets| secrets.get(&SecretClass::of(trust)));
+        names && set.is_none_or(|set| !set.contains_key("TOKEN"))
+    }
+
+    /// Names of a commit's further applications.
+    fn apps(&self, project: &ProjectName, sha: &Sha) -> Vec<&String> {
+        let manifest = self.manifests.get(&(project.clone(), *sha));
+        manifest.into_iter().flat_map(|manifest| manifest.apps.keys()).collect()
     }
 
     /// More than half of the environments, and more than three, do not go in one pass, unless a person sent them.

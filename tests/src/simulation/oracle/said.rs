@@ -187,6 +187,7 @@ impl Said {
             }
             Command::Sleep { .. } => said.slept = true,
             Command::Wake { .. } | Command::Announce { .. } | Command::Gc { .. } => {}
+            Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => {}
         }
         if said.asked {
             said.removed = false;

@@ -27,13 +27,12 @@ impl Sim {
         Core::restore(self.key.clone(), self.known.clone(), &rows).expect("our own rows parse")
     }
 
-    /// The judge learns from what was read which commits have a release command.
+    /// The judge learns from what was read what commits are made of.
     pub(super) fn learn(&mut self, events: &[Event]) {
         for event in events {
-            if let Event::Read { project, sha, source: Ok(source) } = event
-                && source.manifest.as_ref().is_ok_and(|manifest| manifest.release.is_some())
-            {
-                self.oracle.releases.insert((project.clone(), *sha));
+            let Event::Read { project, sha, source: Ok(source) } = event else { continue };
+            if let Ok(manifest) = &source.manifest {
+                self.oracle.manifests.insert((project.clone(), *sha), manifest.clone());
             }
         }
     }
