@@ -54,23 +54,23 @@ async fn an_image_by_ci_is_waited_for_pulled_and_kept() {
     let reference = format!("{}/acme/shop:sha-0707070", registry.host);
     let image = pulled(&engine, Trust::Trusted, &reference);
     assert_eq!(told(&engine, &image).await.0, Failure::waiting(format!("waiting for {reference}")));
-    registry.push("acme/shop:other", serde_json::json!({}), &here());
+    registry.push("acme/shop:other", &serde_json::json!({}), &here());
     assert_eq!(told(&engine, &image).await.0, Failure::waiting(format!("waiting for {reference}")));
 
     let sha = origin(Trust::Trusted).sha.to_string();
-    registry.push("acme/shop:sha-0707070", revision(&sha), &here());
+    registry.push("acme/shop:sha-0707070", &revision(&sha), &here());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     let seen = engine.ensure_logged(&image, &Log::create(&file).unwrap()).await.unwrap();
     let log = std::fs::read_to_string(&file).unwrap();
     assert!(log.contains(&format!("{reference} is {}/acme/shop@sha256:", registry.host)), "{log}");
     assert!(!log.contains(PASSWORD));
-    assert_eq!(engine.all().await.into_keys().collect::<Vec<_>>(), [image.id.clone()]);
+    assert_eq!(engine.all().await.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&image.id));
     let named = cli(&["images", "-a", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(!named.contains(&registry.host), "only our own tag is left: {named}");
 
     // Kept: what the tag means now changes nothing.
-    registry.push("acme/shop:sha-0707070", revision(&sha.replace("07", "08")), &here());
+    registry.push("acme/shop:sha-0707070", &revision(&sha.replace("07", "08")), &here());
     assert_eq!(engine.ensure(&image).await.unwrap().outputs.id, seen.outputs.id);
     engine.docker.remove(&image.id).await.unwrap();
     let id = seen.outputs.id.unwrap();
@@ -83,9 +83,9 @@ async fn an_image_that_does_not_fit_is_refused() {
     let registry = Registry::start();
     let engine = Engine::with(|settings| settings.registries = vec![registry.account()]);
     let other = if here() == "arm64" { "amd64" } else { "arm64" };
-    let elsewhere = registry.push("acme/shop:arch", serde_json::json!({}), other);
-    let commit = registry.push("acme/shop:commit", revision("1111111"), &here());
-    let short = registry.push("acme/shop:short", revision("0707070"), &here());
+    let elsewhere = registry.push("acme/shop:arch", &serde_json::json!({}), other);
+    let commit = registry.push("acme/shop:commit", &revision("1111111"), &here());
+    let short = registry.push("acme/shop:short", &revision("0707070"), &here());
     for (reference, signs) in [
         (&elsewhere, [format!("is for {other}"), format!("let CI build it for linux/{}", here())]),
         (&commit, ["was built from another commit".to_owned(), "1111111".to_owned()]),
@@ -105,7 +105,7 @@ async fn an_image_that_does_not_fit_is_refused() {
 #[tokio::test]
 async fn a_refusal_names_registry_account_and_remedy() {
     let registry = Registry::start();
-    let reference = registry.push("acme/shop:1", serde_json::json!({}), &here());
+    let reference = registry.push("acme/shop:1", &serde_json::json!({}), &here());
     let host = &registry.host;
     let nobody = Engine::new();
     let (failure, _) = told(&nobody, &pulled(&nobody, Trust::Trusted, &reference)).await;

@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// Pushes an image with one file and these labels, for this architecture; nothing of it stays on the engine.
-    pub(super) fn push(&self, name: &str, labels: serde_json::Value, architecture: &str) -> String {
+    pub(super) fn push(&self, name: &str, labels: &serde_json::Value, architecture: &str) -> String {
         let reference = format!("{}/{name}", self.host);
         let layer = tar_of(&[("name", name.as_bytes())]);
         let digest: String = sha2::Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();

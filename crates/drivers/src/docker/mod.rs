@@ -221,11 +221,6 @@ fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// What the contract promises and this driver cannot do.
-fn not_yet(what: &str) -> Failure {
-    Failure::permanent(format!("not yet: {what} are planned, and this version cannot do them"))
-}
-
 /// The engine says that there is no such thing.
 fn is_absent(error: &Error) -> bool {
     match error {
