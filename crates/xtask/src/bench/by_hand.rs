@@ -119,6 +119,11 @@ pub(crate) fn await_page(address: &str, host: &str, part: &str) -> Result<()> {
     }
 }
 
+/// A page of Sidestage's that will not become the application's.
+fn is_final(reply: &str) -> bool {
+    reply.contains("x-sidestage: page") && [">Failed<", ">Blocked<"].iter().any(|headline| reply.contains(headline))
+}
+
 /// Megabytes of memory of these containers.
 pub(crate) fn memory(filter: &str) -> Result<f64> {
     let names = output(docker().args(["ps", "--format", "{{.Names}}", "--filter", filter]))?;
