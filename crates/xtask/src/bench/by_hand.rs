@@ -110,7 +110,7 @@ pub(crate) fn await_page(address: &str, host: &str, part: &str) -> Result<()> {
     loop {
         match get(address, host) {
             Ok(reply) if reply.starts_with("HTTP/1.1 200") && reply.contains(part) => return Ok(()),
-            Ok(reply) if begun.elapsed() > PATIENCE || reply.contains("X-Sidestage: failed") => {
+            Ok(reply) if begun.elapsed() > PATIENCE || is_final(&reply) => {
                 bail!("{host}: {reply}")
             }
             Err(error) if begun.elapsed() > PATIENCE => return Err(error).context(host.to_owned()),
