@@ -67,8 +67,9 @@ const PYTHON: Need = Need {
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
-pub(crate) const FOR_TESTS: &[Need] =
-    &[ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON];
+pub(crate) const FOR_TESTS: &[Need] = &[
+    ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON,
+];
 
 /// Makes sure of all of them, or says which are missing.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
