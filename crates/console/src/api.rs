@@ -23,6 +23,7 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use crate::Ask;
 use crate::app::{App, Door, Silent};
 use crate::inside;
+use crate::secrets;
 use crate::sessions::SignedIn;
 use crate::text::LogCleaner;
 
@@ -77,6 +78,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/environments/{project}/{sha}/database", post(inside::database))
         .route("/commands", post(command))
         .route("/logs/{env}/{name}", get(logs))
+        .route("/projects/{name}/secrets", get(secrets::list).post(secrets::change))
+        .route("/config/reload", post(secrets::reload))
         .route("/plan", get(plan))
         .route("/look/{project}", post(look))
         .route("/events", get(events))

@@ -182,6 +182,9 @@ pub struct Outputs {
     pub id: Option<String>,
     /// Containers that run: the address in their network.
     pub address: Option<IpAddr>,
+    /// Networks: the addresses that its containers can have.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// Databases and buckets: the baseline version that they were made from.
     pub baseline: Option<String>,
     /// Environment-owned things whose backend records it: the commit, for adoption after a lost store.
@@ -310,6 +313,17 @@ impl Failure {
     /// No failure yet: what is waited for.
     pub fn waiting(text: impl Into<String>) -> Self {
         Failure::Waiting { text: text.into() }
+    }
+
+    /// The same failure in other words.
+    #[must_use]
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Failure::Transient { text } => Failure::Transient { text: words(text) },
+            Failure::Permanent { text } => Failure::Permanent { text: words(text) },
+            Failure::Waiting { text } => Failure::Waiting { text: words(text) },
+            Failure::Cancelled => Failure::Cancelled,
+        }
     }
 
     /// A failure that only a new fact cures.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use console::inside::{Ended, Frame, NEVER_RAN, Run, Session};
 use drivers::docker::{Docker, Ends, OneOff, Piece};
-use drivers::{Listing, Log};
+use drivers::{Listing, Log, Veil};
 use edge::Visits;
 use futures_util::StreamExt;
 use planner::identity::{EnvId, ProjectName, Sha};
@@ -195,18 +195,21 @@ impl Inside {
     pub fn tick(self: &Arc<Self>, minute: u64) {
         let view = self.view.borrow().clone();
         let mut seen = BTreeSet::new();
-        for commit in view.projects.iter().flat_map(|project| &project.refs).flat_map(|of| &of.commits) {
-            if commit.state != State::Ready || !seen.insert(&commit.env) {
-                continue;
-            }
-            for (name, _) in commit.cron.iter().filter(|(_, schedule)| manifest::fires(schedule, minute)) {
-                tokio::spawn(self.clone().cron(commit.env.clone(), name.clone()));
+        for project in &view.projects {
+            for commit in project.refs.iter().flat_map(|of| &of.commits) {
+                if commit.state != State::Ready || !seen.insert(&commit.env) {
+                    continue;
+                }
+                for (name, _) in commit.cron.iter().filter(|(_, schedule)| manifest::fires(schedule, minute)) {
+                    let veil = self.docker.secrets().veil_of(&project.name, commit.trust);
+                    tokio::spawn(self.clone().cron(commit.env.clone(), name.clone(), veil));
+                }
             }
         }
     }
 
-    /// One run of a cron job, into its log.
-    async fn cron(self: Arc<Self>, env: EnvId, name: String) {
+    /// One run of a cron job, into its log, in which the veil hides the secrets that it knows.
+    async fn cron(self: Arc<Self>, env: EnvId, name: String, veil: Veil) {
         let path = self.dir.cron_log(&env, &name);
         let log = match append(&path) {
             Ok(log) => log,
@@ -215,6 +218,7 @@ impl Inside {
                 Log::none()
             }
         };
+        let log = log.behind(&veil);
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         let begun = Instant::now();
         log.line(&format!("{}  cron.{name} begins", humantime::format_rfc3339_seconds(SystemTime::now())));
@@ -241,6 +245,7 @@ impl Inside {
             None => "was cut off".to_owned(),
         };
         log.line(&format!("{}  cron.{name} {told}", humantime::format_rfc3339_seconds(SystemTime::now())));
+        log.end();
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
     }
 }
