@@ -134,7 +134,7 @@ pub enum Run {
     Running,
 }
 
-/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version, versions of secrets.
+/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version. Secrets are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Fingerprint(pub String);
