@@ -12,11 +12,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What would let the planner do I/O, read a clock or roll dice, or make it wait. Its calendar, chrono, has a clock too:
-/// the planner's own lints forbid that.
+/// What would let the planner do I/O, read a clock or roll dice, or make it wait.
 const NOT_IN_PLANNER: &[&str] = &[
     "async-trait",
     "bollard",
+    "chrono",
     "futures-util",
     "getrandom",
     "hyper",
