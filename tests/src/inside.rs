@@ -12,7 +12,7 @@ use planner::identity::Sha;
 use planner::view::State;
 use sidestage::cli::{self, Screen};
 use sidestage::inside::MOST;
-use sidestage::store::Store;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::oneshot;
 
 use crate::kit;
@@ -26,7 +26,7 @@ GREETING = "hello"
 [process.worker]
 command = ["sleep", "100000"]
 [command.greet]
-command = ["echo", "${GREETING} ${STAGING_BRANCH}"]
+command = ["sh", "-c", "echo $GREETING ${STAGING_BRANCH}"]
 [cron.tock]
 schedule = "*/5 * * * *"
 command = ["sh", "-c", "echo tock; exit 2"]
@@ -179,10 +179,9 @@ async fn who_may_not_is_refused_and_written_down() {
     assert_eq!(full, "4 commands run in this environment already; wait for the end of one");
     drop(sessions);
     let config = stage.stop().await;
-    let store = Store::open(&config.state_dir.join("sidestage.db")).await.unwrap();
-    let rows = store.load().await.unwrap();
-    let said: Vec<String> =
-        rows.iter().filter_map(|row| row.value.clone()).filter(|row| row.contains("\"run\"")).collect();
+    let store = SqliteConnectOptions::new().filename(config.state_dir.join("sidestage.db"));
+    let store = SqlitePool::connect_with(store).await.unwrap();
+    let said: Vec<String> = sqlx::query_scalar("SELECT value FROM audit").fetch_all(&store).await.unwrap();
     store.close().await;
     assert!(
         said.iter().any(|row| row.contains("refused") && row.contains("eve") && row.contains("sleep 1000")),

@@ -46,9 +46,8 @@ async fn the_audit_log_takes_additions_only() {
 /// Rows as each version of the schema wrote them: a migration is tried on the data of all before it.
 const SAMPLES: [&str; 3] = [
     "INSERT INTO refs VALUES ('shop pr/1', '{}'); INSERT INTO audit VALUES ('1', '{}');",
-    "INSERT INTO refs VALUES ('shop pr/2', '{}'); INSERT INTO projects VALUES ('shop', '{}');
-     INSERT INTO images VALUES ('shop:trusted/0/image/x', '{}');",
-    "INSERT INTO refs VALUES ('shop pr/3', '{}'); INSERT INTO secrets VALUES ('shop trusted NPM_TOKEN', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/2', '{}'); INSERT INTO projects VALUES ('shop', '{}'); INSERT INTO images VALUES ('i', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/3', '{}'); INSERT INTO secrets VALUES ('shop trusted A', '{}');",
 ];
 
 #[tokio::test]

@@ -134,7 +134,7 @@ pub enum Run {
     Running,
 }
 
-/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version, versions of secrets.
+/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version. Secrets are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Fingerprint(pub String);
@@ -182,6 +182,9 @@ pub struct Outputs {
     pub id: Option<String>,
     /// Containers that run: the address in their network.
     pub address: Option<IpAddr>,
+    /// Networks: the addresses that its containers can have.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// Databases and buckets: the baseline version that they were made from.
     pub baseline: Option<String>,
     /// Environment-owned things whose backend records it: the commit, for adoption after a lost store.

@@ -175,13 +175,15 @@ fn hint(state: State) -> Option<&'static str> {
     })
 }
 
-/// Whose address is whose, for the inner edge: every container and job that runs, of any generation.
+/// Whose address is whose, for the inner edge: all of a network, so that what has just been started is known with its
+/// first request, and a job that no listing has shown yet. Its containers are there for engines whose networks say nothing.
 #[must_use]
 pub fn inside(inventory: &Inventory) -> BTreeMap<IpAddr, EnvId> {
-    let running = inventory.seen.iter().filter(|(_, seen)| seen.run == Run::Running);
-    let addresses = running.filter_map(|(id, seen)| match &id.owner {
-        Owner::Env(env) => Some((seen.outputs.address?, env.clone())),
-        _ => None,
-    });
-    addresses.collect()
+    let mut addresses = BTreeMap::new();
+    for (id, seen) in inventory.seen.iter().filter(|(_, seen)| seen.run == Run::Running) {
+        let Owner::Env(env) = &id.owner else { continue };
+        let all = seen.outputs.addresses.iter().chain(&seen.outputs.address);
+        addresses.extend(all.map(|address| (*address, env.clone())));
+    }
+    addresses
 }

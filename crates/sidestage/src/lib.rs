@@ -8,7 +8,7 @@
 //! | `calls`, `listings`, `forges`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
 //! | `housekeeping` | deletes our own files that nobody needs any more |
 //! | `inside`, `databases` | what people and clocks run once inside environments |
-//! | `instance`, `world`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
+//! | `instance`, `world`, `certificate`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `notify` | the socket for hooks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
 

@@ -61,6 +61,22 @@ async fn a_network_is_as_its_trust_says() {
     engine.end().await;
 }
 
+/// The inner edge asks by address, and must know those of containers that no listing has shown yet.
+#[tokio::test]
+async fn a_network_tells_the_addresses_of_its_containers_before_there_are_any() {
+    let engine = Engine::new();
+    let network = engine.network(Trust::Trusted);
+    let made = engine.ensure(&network).await.unwrap();
+    assert_eq!(made.outputs.addresses.len(), 13, "a /28 without the gateway: {:?}", made.outputs.addresses);
+    assert_eq!(engine.all().await[&network.id].outputs.addresses, made.outputs.addresses);
+    let in_it = names::network(&engine.env(Trust::Trusted), 1);
+    let address =
+        cli(&["run", "--rm", "--network", &in_it, &engine.busybox.tag, "sh", "-c", "ip -4 -o addr show eth0"]);
+    let address = address.split(' ').find_map(|word| word.split_once('/')).unwrap().0.parse().unwrap();
+    assert!(made.outputs.addresses.contains(&address), "{address}");
+    engine.end().await;
+}
+
 #[tokio::test]
 async fn removing_a_network_disconnects_what_is_left() {
     let engine = Engine::new();

@@ -137,6 +137,7 @@ impl Docker {
             baseline: ours.baseline,
             commit: ours.commit,
             secrets: ours.secrets,
+            ..Outputs::default()
         };
         Some((ours.id, Observed { fingerprint: ours.fingerprint, phase, run, uses, outputs }))
     }

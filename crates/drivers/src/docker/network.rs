@@ -1,6 +1,7 @@
 //! Networks: one per generation, a bridge with a /28 of the pool. Foreign code's has no way out.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
@@ -31,7 +32,7 @@ impl Docker {
             })?;
             let request = self.network_request(resource, env, of, subnet);
             match self.engine().await?.create_network(request).await {
-                Ok(made) => return Ok(observed(resource, of, made.id)),
+                Ok(made) => return Ok(observed(resource, of, made.id, subnet)),
                 Err(error) if error.to_string().contains("overlaps") => {}
                 // An earlier call that was lost has landed meanwhile.
                 Err(error) if error.to_string().contains("same bridge name") || is_conflict(&error) => {
@@ -151,19 +152,32 @@ pub(super) fn network_of(id: &ResourceId) -> ResourceId {
 fn read(instance: &str, network: Network) -> Option<(ResourceId, Observed)> {
     let labels: HashMap<String, String> = network.labels?;
     let ours = labels::read(instance, &labels)?;
-    let outputs = Outputs { id: network.id, commit: ours.commit, baseline: ours.baseline, ..Outputs::default() };
+    let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let subnets = configs.into_iter().filter_map(|config| config.subnet?.parse().ok());
+    let outputs = Outputs {
+        id: network.id,
+        addresses: subnets.flat_map(addresses).collect(),
+        commit: ours.commit,
+        baseline: ours.baseline,
+        ..Outputs::default()
+    };
     let seen =
         Observed { fingerprint: ours.fingerprint, phase: Phase::Whole, run: Run::Running, uses: Vec::new(), outputs };
     Some((ours.id, seen))
 }
 
-fn observed(resource: &Resource, of: &Origin, id: String) -> Observed {
+/// What containers of a subnet can have: its first address is the gateway's, which is the host.
+fn addresses(subnet: Ipv4Net) -> impl Iterator<Item = IpAddr> {
+    subnet.hosts().skip(1).map(IpAddr::from)
+}
+
+fn observed(resource: &Resource, of: &Origin, id: String, subnet: Ipv4Net) -> Observed {
     let commit = Some((of.project.clone(), of.sha, of.trust));
     Observed {
         fingerprint: resource.fingerprint.clone(),
         phase: Phase::Whole,
         run: Run::Running,
         uses: Vec::new(),
-        outputs: Outputs { id: Some(id), commit, ..Outputs::default() },
+        outputs: Outputs { id: Some(id), addresses: addresses(subnet).collect(), commit, ..Outputs::default() },
     }
 }

@@ -74,7 +74,7 @@ const APPLICATIONS: [Application; 3] = [
 const CHANGED: &str = "CHANGES.txt";
 
 pub(crate) fn all(options: &Options) -> Result<Vec<Row>> {
-    needs::install(needs::FOR_BENCH)?;
+    needs::install(needs::FOR_DEMO)?;
     let _engine = engine::answering()?;
     images::make(&images::FOR_TESTS)?;
     let mut rows = Vec::new();

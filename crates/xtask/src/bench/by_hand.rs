@@ -110,13 +110,18 @@ pub(crate) fn await_page(address: &str, host: &str, part: &str) -> Result<()> {
     loop {
         match get(address, host) {
             Ok(reply) if reply.starts_with("HTTP/1.1 200") && reply.contains(part) => return Ok(()),
-            Ok(reply) if begun.elapsed() > PATIENCE || reply.contains("X-Sidestage: failed") => {
+            Ok(reply) if begun.elapsed() > PATIENCE || is_final(&reply) => {
                 bail!("{host}: {reply}")
             }
             Err(error) if begun.elapsed() > PATIENCE => return Err(error).context(host.to_owned()),
             _ => sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// A page of Sidestage's that will not become the application's.
+fn is_final(reply: &str) -> bool {
+    reply.contains("x-sidestage: page") && [">Failed<", ">Blocked<"].iter().any(|headline| reply.contains(headline))
 }
 
 /// Megabytes of memory of these containers.
