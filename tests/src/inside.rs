@@ -1,6 +1,7 @@
 //! Hands inside a running Sidestage: `run`, `psql`, `dump` and cron jobs, as people have them.
 
 use std::io::{self, Cursor, Read, Write};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -177,8 +178,12 @@ async fn who_may_not_is_refused_and_written_down() {
     }
     let full = asked(&stage, sha, Role::Write).await.unwrap_err();
     assert_eq!(full, "4 commands run in this environment already; wait for the end of one");
-    drop(sessions);
     let config = stage.stop().await;
+    let mut listing = Command::new("docker");
+    listing.args(["ps", "-aq", "--filter", "label=sidestage.kind=run", "--filter"]);
+    let left = listing.arg(format!("label=sidestage.sha={sha}")).output().unwrap().stdout;
+    assert!(left.is_empty(), "a stop ends what runs: {}", String::from_utf8_lossy(&left));
+    drop(sessions);
     let store = SqliteConnectOptions::new().filename(config.state_dir.join("sidestage.db"));
     let store = SqlitePool::connect_with(store).await.unwrap();
     let said: Vec<String> = sqlx::query_scalar("SELECT value FROM audit").fetch_all(&store).await.unwrap();

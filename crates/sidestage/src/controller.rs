@@ -325,7 +325,7 @@ impl Controller {
                 let Begin { process, words, .. } = run.begin.clone();
                 let command = Command::Run { project: run.project.clone(), sha: run.sha, process, words };
                 self.command(run.actor.clone(), command, answer);
-                tokio::spawn(self.inside.clone().serve(*run, judged));
+                self.inside.serve(*run, judged);
             }
             Ask::Database { actor, project, sha, dump, reply } => {
                 let (answer, judged) = oneshot::channel();

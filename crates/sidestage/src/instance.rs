@@ -199,6 +199,7 @@ impl Instance {
             mailbox.0.clone(),
             self.dir.clone(),
             calls.writing(),
+            (self.shutdown.clone(), self.tasks.clone()),
         );
         let _ = self.inside.set(inside.clone());
         let (clock, stop) = (inside.clone(), self.shutdown.clone());
