@@ -24,6 +24,9 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("GET", "/".into(), 200),
         ("GET", format!("/projects/shop/{one}"), 200),
         ("GET", format!("/confirm?do=remove&project=shop&sha={one}"), 200),
+        ("GET", "/projects/shop/secrets".into(), 200),
+        ("GET", "/projects/other/secrets".into(), 404),
+        ("POST", "/projects/shop/secrets".into(), 403),
         ("POST", "/logout".into(), 403),
         ("POST", "/do".into(), 403),
         ("POST", "/stage".into(), 403),
@@ -62,6 +65,8 @@ fn body(path: &str) -> ((&'static str, &'static str), &'static str) {
         (JSON, "{}")
     } else if path == "/stage" {
         (FORM, "project=shop&ref=v5.2.1&token=")
+    } else if path.ends_with("/secrets") {
+        (FORM, "do=set&name=A&for=trusted&value=v&token=")
     } else {
         (FORM, "do=stage&project=shop&sha=01&token=")
     }

@@ -54,11 +54,12 @@ async fn what_changes_applies_and_is_told() {
     let view = stage.view();
     assert_eq!((view.places.1, view.domain.starts_with("staging.test")), (7, true));
     assert!(view.projects.iter().any(|project| project.name.as_str() == "second"));
-    stage.until("the second project's refs are known", || {
-        let view = stage.view();
-        view.warnings.iter().all(|line| !line.contains("second")).then_some(())
-    })
-    .await;
+    stage
+        .until("the second project's refs are known", || {
+            let view = stage.view();
+            view.warnings.iter().all(|line| !line.contains("second")).then_some(())
+        })
+        .await;
     let pending = reload(&stage).await.out;
     assert_eq!(pending, format!("{domain}\n"), "told until the restart");
     assert_eq!(stage.reaches(&sha, &[State::Ready]).await.generation, 1);

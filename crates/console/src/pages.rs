@@ -5,6 +5,7 @@ mod layout;
 mod list;
 mod named;
 mod row;
+mod secrets;
 mod sign_in;
 
 use std::sync::{Arc, LazyLock};
@@ -41,6 +42,7 @@ static ASSETS: LazyLock<String> = LazyLock::new(|| {
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let inside = Router::new()
         .route("/", get(index))
+        .route("/projects/{name}/secrets", get(secrets::show).post(secrets::change))
         .route("/projects/{name}/{sha}", get(show))
         .route("/confirm", get(confirm))
         .route("/do", post(act))

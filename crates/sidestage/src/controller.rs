@@ -1,17 +1,19 @@
 //! Runs the core: one loop, one copy of the facts in memory. It takes in what happens, steps the core, and does what
 //! the step says: persist, publish, start, in this order. It decides nothing.
 
+mod asks;
+mod changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use console::Ask;
-use console::inside::{Access, Begin};
 use drivers::Listing;
 use drivers::docker::Docker;
 use edge::Visits;
 use futures_util::StreamExt;
-use planner::command::{Actor, Command};
+use planner::command::Actor;
 use planner::core::Core;
 use planner::event::{CallId, Event, Head, RequestId, Step};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
@@ -236,146 +238,6 @@ impl Controller {
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
-    }
-
-    /// A branch or tag was found: the core hears of it and of the wish in one step.
-    fn found(&mut self, project: ProjectName, head: Head, actor: Actor, reply: StagedRef) {
-        let sha = head.sha;
-        let (answer, answered) = oneshot::channel::<Result<String, String>>();
-        tokio::spawn(async move {
-            if let Ok(said) = answered.await {
-                let _ = reply.send(said.map(|line| (sha, line)));
-            }
-        });
-        self.pending.push(Event::Found { project: project.clone(), head });
-        self.command(actor, Command::Stage { project, sha }, answer);
-    }
-
-    fn command(&mut self, actor: Actor, command: Command, answer: Reply) -> RequestId {
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.answers.insert(request, answer);
-        self.pending.push(Event::Asked { request, actor, command });
-        request
-    }
-
-    /// Has a change judged, if it could be prepared.
-    fn change(&mut self, actor: Actor, command: Command, change: Result<Change, String>, answer: Reply) {
-        match change {
-            Ok(change) => {
-                let request = self.command(actor, command, answer);
-                self.changes.insert(request, change);
-            }
-            Err(why) => drop(answer.send(Err(why))),
-        }
-    }
-
-    /// The changes that the core allows, their rows among what is written. They are answered when they are applied.
-    fn granted(&mut self, step: &mut Step) -> Vec<(Option<RequestId>, Change, String)> {
-        let mut granted: Vec<_> = self.forgotten.drain(..).map(|change| (None, change, String::new())).collect();
-        for (request, reply) in std::mem::take(&mut step.replies) {
-            match (self.changes.remove(&request), reply) {
-                (Some(change), Ok(judged)) => granted.push((Some(request), change, judged)),
-                (_, reply) => step.replies.push((request, reply)),
-            }
-        }
-        step.persist.extend(granted.iter().filter_map(|(_, change, _)| change.row().cloned()));
-        granted
-    }
-
-    /// Applies what has been written; the core hears of it before anything else.
-    fn apply(&mut self, granted: Vec<(Option<RequestId>, Change, String)>) {
-        let before = self.setup.forges.all();
-        for (request, change, judged) in granted {
-            self.applied.extend(request.map(|request| (request, Ok(change.said(&judged)))));
-            self.setup.apply(change);
-        }
-        let forges = self.setup.forges.all();
-        self.watches.retain(|name, _| forges.contains_key(name));
-        for (name, forge) in forges {
-            if !before.get(&name).is_some_and(|known| Arc::ptr_eq(known, &forge)) {
-                let watch = Watch::start(&name, &forge, self.input.clone());
-                self.watches.insert(name, watch);
-            }
-        }
-        self.pending.push(Event::Policy(Box::new(self.setup.policy())));
-    }
-
-    /// Looks for a branch or tag by name, beside the loop.
-    fn find(&self, project: &str, name: String, actor: Actor, reply: StagedRef) {
-        let forges = self.setup.forges.all();
-        let Some((project, forge)) = forges.into_iter().find(|(of, _)| of.as_str() == project) else {
-            let _ = reply.send(Err(format!("no project {project:?} in the configuration")));
-            return;
-        };
-        let input = self.input.clone();
-        tokio::spawn(async move {
-            match drivers::Forge::find(&*forge, &name).await {
-                Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
-                Err(failure) => drop(reply.send(Err(failure.to_string()))),
-            }
-        });
-    }
-
-    fn asked(&mut self, ask: Ask) {
-        match ask {
-            Ask::Command(actor, command, answer) => drop(self.command(actor, command, answer)),
-            Ask::Run(run) => {
-                let (answer, judged) = oneshot::channel();
-                let Begin { process, words, .. } = run.begin.clone();
-                let command = Command::Run { project: run.project.clone(), sha: run.sha, process, words };
-                self.command(run.actor.clone(), command, answer);
-                self.inside.serve(*run, judged);
-            }
-            Ask::Database { actor, project, sha, dump, reply } => {
-                let (answer, judged) = oneshot::channel();
-                let access = self.access(&project, &sha);
-                let command = if dump { Command::Dump { project, sha } } else { Command::Psql { project, sha } };
-                self.command(actor, command, answer);
-                tokio::spawn(async move {
-                    let judged = judged.await.unwrap_or_else(|_| Err("the controller is stopping".to_owned()));
-                    let _ = reply.send(judged.and(access));
-                });
-            }
-            Ask::StageRef { actor, project, name, reply } => self.find(&project, name, actor, reply),
-            Ask::Logs { env, name, follow, reply } => {
-                let found = self.core.log(&env, &name);
-                self.logs.open(found, self.core.origin(&env), (&env, &name), follow, reply);
-            }
-            Ask::Secrets(project, reply) => drop(reply.send(Ok(self.setup.secrets(&project)))),
-            Ask::Secret { actor, place, value, reply } => {
-                let is_set = value.is_some();
-                let change = self.setup.secret(&place, value, &actor.name);
-                let command = if is_set { Command::SetSecret(place) } else { Command::RemoveSecret(place) };
-                self.change(actor, command, change, reply);
-            }
-            Ask::Reload(actor, reply) => {
-                let change = self.setup.reload();
-                self.change(actor, Command::Reload, change, reply);
-            }
-            Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
-            Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
-                Some((_, watch)) => watch.look(answer),
-                None => drop(answer.send(Err(format!("no project {project:?} in the configuration")))),
-            },
-        }
-    }
-
-    fn one_off(&self, env: &EnvId, process: Option<&str>, what: What) -> Result<(Resource, Listing), String> {
-        let resource = self.core.one_off(env, process, what)?;
-        let seen = &self.core.inventory().seen;
-        let needs = resource.needs.iter().filter_map(|id| Some((id.clone(), seen.get(id)?.clone()))).collect();
-        Ok((resource, needs))
-    }
-
-    /// How the commit's database is reached.
-    fn access(&self, project: &ProjectName, sha: &Sha) -> Result<Access, String> {
-        let view = self.ends.view.borrow();
-        let shown = view.projects.iter().filter(|shown| shown.name == *project);
-        let mut commits = shown.flat_map(|shown| &shown.refs).flat_map(|of| &of.commits);
-        let commit = commits.find(|commit| commit.sha == *sha).ok_or("the commit is not known")?;
-        let generation = self.core.database(&commit.env)?;
-        Ok(self.databases.access(&commit.env, generation))
     }
 
     fn visits(&mut self) {

@@ -155,3 +155,43 @@ async fn a_refusal_is_shown_and_fits_its_status() {
     let back = format!("{form}&row=//evil.test/x");
     assert_eq!(ann.send("POST", "/do", &[FORM, own], &back).await.header("location"), Some("/#eviltestx"));
 }
+
+#[tokio::test]
+async fn secrets_are_set_and_never_shown() {
+    let console = Console::start(Fake::new(usual())).await;
+    let ann = console.sign_in().await;
+    let own = ("origin", console.url.as_str());
+    let token = ann.form_token().await;
+    let set = format!("do=set&name=NPM_TOKEN&for=trusted&value=line%0D%0Atwo&token={token}");
+    let answer = ann.send("POST", "/projects/shop/secrets", &[FORM, own], &set).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/projects/shop/secrets")));
+    let page = ann.get("/projects/shop/secrets").await.body;
+    assert!(page.contains("shop trusted NPM_TOKEN: 8"), "a browser's line ends are no part of it: {page}");
+    assert!(page.contains("<code>NPM_TOKEN</code>") && page.contains("console, "), "{page}");
+    assert!(!page.contains("two"), "{page}");
+
+    let stolen = ann.send("POST", "/projects/shop/secrets", &[FORM, ("origin", "http://evil.test")], &set).await;
+    assert_eq!(stolen.status, 403);
+    let odd = format!("do=set&name=A&for=everybody&value=v&token={token}");
+    assert_eq!(ann.send("POST", "/projects/shop/secrets", &[FORM, own], &odd).await.status, 400);
+
+    // The API: the same, and no error quotes what was sent.
+    let path = "/api/v1/projects/shop/secrets";
+    for body in [
+        r#"{"do":"set","name":"A","for":"trusted","value":12345678}"#,
+        r#"{"do":"set","name":"A","for":"hunter2hunter2","value":"x"}"#,
+        r#"{"do":"set","name":"A","for":"trusted","value":"x","valeu":"hunter2hunter2"}"#,
+        r#"{"do":"set","name":"A","value":"hunter2hunter2"}"#,
+        "hunter2hunter2",
+    ] {
+        let answer = ann.send("POST", path, &[JSON, own], body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(!answer.body.contains("hunter2hunter2") && !answer.body.contains("12345678"), "{}", answer.body);
+    }
+    let removed = ann.send("POST", path, &[JSON, own], r#"{"do":"remove","name":"NPM_TOKEN","for":"trusted"}"#).await;
+    assert_eq!(removed.status, 200, "{}", removed.body);
+    assert_eq!(ann.get(path).await.body, r#"{"secrets":[]}"#);
+    // What is only judged on its way to whoever keeps it is no command by itself.
+    let command = r#"{"do":"setsecret","project":"shop","class":"trusted","name":"A"}"#;
+    assert_eq!(ann.send("POST", "/api/v1/commands", &[JSON, own], command).await.status, 400);
+}

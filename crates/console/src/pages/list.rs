@@ -48,6 +48,7 @@ fn section(project: &ProjectView, places: (usize, usize), now: Time, token: &str
                 h2 { (project.name) }
                 p.count { (open) " open · " (serving.len()) " staged · " (places.1.saturating_sub(places.0)) " more fit" }
                 (by_name(project, token))
+                a.button href={ "/projects/" (project.name) "/secrets" } { "Secrets" }
             }
             @if project.refs.is_empty() {
                 div.empty {
