@@ -1,4 +1,5 @@
 //= require rails-ujs
+//= require babel_helpers
 //= require activestorage
 //= require_self
 
