@@ -42,9 +42,9 @@ fn cases(tag: &str) -> Vec<Case> {
             &["busybox", "false"],
         ),
         case(
-            "buildkit",
-            vec![plain(), docker(dockerfile(tag, "RUN --mount=type=cache,target=/x true"))],
-            &["line 2", "BuildKit"],
+            "network-of-the-host",
+            vec![plain(), docker(dockerfile(tag, "RUN --network=host true"))],
+            &["line 2", "--network"],
         ),
         case("unknown-key", vec![fine(), manifest("prot = 8080\n")], &["prot", "line 1"]),
         case("wrong-type", vec![fine(), manifest("\nport = \"http\"\n")], &["port", "line 2"]),

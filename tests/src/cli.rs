@@ -31,10 +31,10 @@ struct Local {
 
 /// What a command printed, and its exit code.
 #[derive(Debug, PartialEq, Eq)]
-struct Ran {
-    code: u8,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Local {
@@ -52,7 +52,7 @@ impl Local {
     }
 
     async fn run(&self, words: &str) -> Ran {
-        run(&self.socket(), words, None).await
+        run(&self.socket(), words, None, None).await
     }
 }
 
@@ -80,20 +80,30 @@ impl Paper {
     }
 }
 
-async fn run(socket: &std::path::Path, words: &str, columns: Option<usize>) -> Ran {
+/// Runs the command line in this process. `input`: what is on its standard input.
+pub(crate) async fn run(socket: &std::path::Path, words: &str, columns: Option<usize>, input: Option<&str>) -> Ran {
     let line = Line::try_parse_from(std::iter::once("sidestage").chain(words.split_whitespace()));
     let line = line.unwrap_or_else(|error| panic!("{words}: {error}"));
+    on_paper(columns, input, async |screen| cli::run(socket, line.command, screen).await).await
+}
+
+/// `sidestage config reload` in this process.
+pub(crate) async fn reload(socket: &std::path::Path) -> Ran {
+    on_paper(None, None, async |screen| cli::reload(socket, screen).await).await
+}
+
+async fn on_paper(columns: Option<usize>, input: Option<&str>, command: impl AsyncFnOnce(&mut Screen) -> u8) -> Ran {
     let (out, err) = (Paper::default(), Paper::default());
     let mut screen = Screen {
         out: Box::new(out.clone()),
         err: Box::new(err.clone()),
         columns,
         draw: false,
-        input: None,
+        input: input.map(|input| Box::new(io::Cursor::new(input.to_owned().into_bytes())) as Box<dyn io::Read + Send>),
         terminal: false,
     };
-    let ending = cli::run(socket, line.command, &mut screen);
-    let code = tokio::time::timeout(std::time::Duration::from_secs(20), ending).await.expect("within 20 s");
+    let ending = command(&mut screen);
+    let code = tokio::time::timeout(std::time::Duration::from_secs(60), ending).await.expect("within a minute");
     Ran { code, out: out.text(), err: err.text() }
 }
 
@@ -124,7 +134,7 @@ async fn ls_on_a_terminal_fits_it_and_dims() {
     let mut shown = usual();
     shown.projects[0].refs[0].title = "A title that goes on and on ".repeat(20);
     let local = Local::start(Fake::new(shown));
-    let ran = run(&local.socket(), "ls shop", Some(150)).await;
+    let ran = run(&local.socket(), "ls shop", Some(150), None).await;
     assert!(ran.out.contains("\u{1b}[2mnot approved at this commit\u{1b}[0m"), "{:?}", ran.out);
     assert!(ran.out.contains("\u{1b}[32m"), "ready is green");
     let row = ran.out.lines().find(|line| line.contains("0101010")).unwrap();
@@ -359,14 +369,14 @@ async fn without_a_controller_it_says_what_to_do() {
     let socket = folder.path().join("socket");
     let wanted = format!("error: no controller on {}: start it with `sidestage serve`\n", socket.display());
     for words in ["ls", "stage shop main", "logs main", "plan", "gc", "login-link"] {
-        let ran = run(&socket, words, None).await;
+        let ran = run(&socket, words, None, None).await;
         assert_eq!(ran, Ran { code: 1, out: String::new(), err: wanted.clone() }, "{words}");
     }
-    let ran = run(&socket, "version", None).await;
+    let ran = run(&socket, "version", None, None).await;
     assert_eq!((ran.code, ran.out.lines().nth(1)), (0, Some("controller: not running")));
     // A socket that nobody listens at any more.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    assert_eq!(run(&socket, "ls", None).await.err, wanted);
+    assert_eq!(run(&socket, "ls", None, None).await.err, wanted);
 }
 
 #[tokio::test]

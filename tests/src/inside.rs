@@ -1,6 +1,7 @@
 //! Hands inside a running Sidestage: `run`, `psql`, `dump` and cron jobs, as people have them.
 
 use std::io::{self, Cursor, Read, Write};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use planner::identity::Sha;
 use planner::view::State;
 use sidestage::cli::{self, Screen};
 use sidestage::inside::MOST;
-use sidestage::store::Store;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::oneshot;
 
 use crate::kit;
@@ -26,7 +27,7 @@ GREETING = "hello"
 [process.worker]
 command = ["sleep", "100000"]
 [command.greet]
-command = ["echo", "${GREETING} ${STAGING_BRANCH}"]
+command = ["sh", "-c", "echo $GREETING ${STAGING_BRANCH}"]
 [cron.tock]
 schedule = "*/5 * * * *"
 command = ["sh", "-c", "echo tock; exit 2"]
@@ -177,12 +178,15 @@ async fn who_may_not_is_refused_and_written_down() {
     }
     let full = asked(&stage, sha, Role::Write).await.unwrap_err();
     assert_eq!(full, "4 commands run in this environment already; wait for the end of one");
-    drop(sessions);
     let config = stage.stop().await;
-    let store = Store::open(&config.state_dir.join("sidestage.db")).await.unwrap();
-    let rows = store.load().await.unwrap();
-    let said: Vec<String> =
-        rows.iter().filter_map(|row| row.value.clone()).filter(|row| row.contains("\"run\"")).collect();
+    let mut listing = Command::new("docker");
+    listing.args(["ps", "-aq", "--filter", "label=sidestage.kind=run", "--filter"]);
+    let left = listing.arg(format!("label=sidestage.sha={sha}")).output().unwrap().stdout;
+    assert!(left.is_empty(), "a stop ends what runs: {}", String::from_utf8_lossy(&left));
+    drop(sessions);
+    let store = SqliteConnectOptions::new().filename(config.state_dir.join("sidestage.db"));
+    let store = SqlitePool::connect_with(store).await.unwrap();
+    let said: Vec<String> = sqlx::query_scalar("SELECT value FROM audit").fetch_all(&store).await.unwrap();
     store.close().await;
     assert!(
         said.iter().any(|row| row.contains("refused") && row.contains("eve") && row.contains("sleep 1000")),

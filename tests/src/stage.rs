@@ -14,6 +14,8 @@ use sidestage::demo::visitor::{Answer, Visitor};
 use sidestage::instance::Instance;
 use tokio::sync::oneshot;
 
+use crate::cli::{Ran, run};
+
 /// The most that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -130,6 +132,18 @@ impl Stage {
         self.visitor.get(url).await.unwrap()
     }
 
+    /// Its configuration as text, to be changed and read anew.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.config.file.as_ref().unwrap();
+        let text = change(std::fs::read_to_string(file).unwrap());
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// What the command line does with these words, and with this on its standard input.
+    pub(crate) async fn type_in(&self, words: &str, input: &str) -> Ran {
+        run(&self.instance().control_socket(), words, None, Some(input)).await
+    }
+
     /// Removes everything; fails if anything of the instance is left on the machine.
     pub(crate) async fn close(mut self) {
         let instance = self.instance.take().expect("it runs");
@@ -156,7 +170,7 @@ impl Drop for Stage {
     }
 }
 
-pub(crate) fn config(folder: &std::path::Path, repository: &Repository, front: &str, project: &str) -> Config {
+fn config(folder: &std::path::Path, repository: &Repository, front: &str, project: &str) -> Config {
     let (http, https, console, dns) = (free_port(), free_port(), free_port(), free_port());
     let https = if front.is_empty() { String::new() } else { format!("https = \"127.0.0.1:{https}\"") };
     let text = format!(
@@ -186,5 +200,7 @@ access = "public"
         state = folder.join("state").display(),
         git = repository.bare().display(),
     );
-    Config::parse(&text).unwrap_or_else(|error| panic!("{error:#}"))
+    let file = folder.join("sidestage.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::read(&file).unwrap_or_else(|error| panic!("{error:#}"))
 }

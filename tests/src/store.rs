@@ -44,7 +44,11 @@ async fn the_audit_log_takes_additions_only() {
 }
 
 /// Rows as each version of the schema wrote them: a migration is tried on the data of all before it.
-const SAMPLES: [&str; 1] = ["INSERT INTO refs VALUES ('shop pr/1', '{}'); INSERT INTO audit VALUES ('1', '{}');"];
+const SAMPLES: [&str; 3] = [
+    "INSERT INTO refs VALUES ('shop pr/1', '{}'); INSERT INTO audit VALUES ('1', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/2', '{}'); INSERT INTO projects VALUES ('shop', '{}'); INSERT INTO images VALUES ('i', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/3', '{}'); INSERT INTO secrets VALUES ('shop trusted A', '{}');",
+];
 
 #[tokio::test]
 async fn every_migration_keeps_the_data_of_the_versions_before() {

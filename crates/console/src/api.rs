@@ -23,6 +23,7 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use crate::Ask;
 use crate::app::{App, Door, Silent};
 use crate::inside;
+use crate::secrets;
 use crate::sessions::SignedIn;
 use crate::text::LogCleaner;
 
@@ -72,11 +73,14 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/view", get(view))
         .route("/projects/{name}", get(project))
         .route("/projects/{name}/refs", post(stage_ref))
+        .route("/projects/{name}/images", post(announce))
         .route("/environments/{project}/{sha}", get(environment))
         .route("/environments/{project}/{sha}/run", get(inside::run))
         .route("/environments/{project}/{sha}/database", post(inside::database))
         .route("/commands", post(command))
         .route("/logs/{env}/{name}", get(logs))
+        .route("/projects/{name}/secrets", get(secrets::list).post(secrets::change))
+        .route("/config/reload", post(secrets::reload))
         .route("/plan", get(plan))
         .route("/look/{project}", post(look))
         .route("/events", get(events))
@@ -156,6 +160,21 @@ async fn stage_ref(State(app): Shared, Path(project): Path<String>, body: Result
     let wanted: Wanted = parse("a branch or tag", body)?;
     let (sha, said) = stage_by_name(&app, &project, wanted.name).await?;
     Ok(Json(json!({ "ok": said, "sha": sha })))
+}
+
+/// The body of what CI announces.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pushed {
+    /// Whose image is in the registry now.
+    sha: Sha,
+}
+
+async fn announce(State(app): Shared, Path(project): Path<String>, body: Result<Bytes, BytesRejection>) -> Answer {
+    let Pushed { sha } = parse("the commit whose image was pushed", body)?;
+    let project = find_project(&app.view(), &project)?.name.clone();
+    let said = run(&app, Command::Announce { project, sha }).await?;
+    Ok(Json(json!({ "ok": said })))
 }
 
 /// Stages whatever a branch or tag points to now.

@@ -13,6 +13,7 @@ pub mod inside;
 mod links;
 mod pages;
 mod secret;
+mod secrets;
 mod sessions;
 pub mod text;
 
@@ -20,7 +21,9 @@ use std::sync::Arc;
 
 use planner::command::{Actor, Command};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
+use planner::secrets::{Place, SecretView};
 use planner::view::View;
+use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -82,8 +85,34 @@ pub enum Ask {
         /// The way back.
         reply: oneshot::Sender<Result<(Sha, String), String>>,
     },
+    /// What secrets of a project are set, without their values.
+    Secrets(ProjectName, oneshot::Sender<Result<Vec<SecretView>, String>>),
+    /// Set a secret, or take it away.
+    Secret {
+        /// Who asks.
+        actor: Actor,
+        /// Which one.
+        place: Place,
+        /// Its new value; none takes it away.
+        value: Option<Confidential>,
+        /// The line that says what was decided.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Read the configuration anew; answered with what that changed, a line each.
+    Reload(Actor, oneshot::Sender<Result<String, String>>),
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// A value that nobody may read: not in a log, not in an error.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Confidential(pub String);
+
+impl std::fmt::Debug for Confidential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What the console knows about itself. The same value goes to [`serve`] and to [`serve_local`].

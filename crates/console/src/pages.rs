@@ -3,6 +3,7 @@
 mod commit;
 mod layout;
 mod list;
+mod named;
 mod row;
 mod sign_in;
 
@@ -44,6 +45,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/confirm", get(confirm))
         .route("/do", post(act))
         .route("/stage", post(stage))
+        .route("/run", post(named::run))
         .route("/logout", post(sign_in::logout));
     inside
         .route("/login", get(sign_in::ask).post(sign_in::login))

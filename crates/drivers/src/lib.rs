@@ -8,6 +8,7 @@ mod log;
 pub mod objects;
 pub mod postgres;
 mod secrets;
+mod veil;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ use planner::resource::{Failure, Observed, Owner, Resource, ResourceId, Run};
 
 pub use log::Log;
 pub use secrets::{Secrets, Values};
+pub use veil::{SHORTEST, Veil, Veiled};
 
 /// What a listing covers.
 #[derive(Debug, Clone, PartialEq, Eq)]

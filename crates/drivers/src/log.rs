@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// Appends lines to a file, up to a limit. Cheap to clone.
+use crate::{Veil, Veiled};
+
+/// Appends lines to a file, up to a limit, without the values of secrets. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Log {
     inner: Arc<Mutex<Inner>>,
@@ -15,6 +17,7 @@ pub struct Log {
 struct Inner {
     file: Option<File>,
     left: u64,
+    veiled: Veiled,
 }
 
 /// The most that one log may hold, in bytes.
@@ -27,7 +30,7 @@ impl Log {
     /// When the file cannot be created.
     pub fn create(path: &Path) -> io::Result<Log> {
         let file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
-        Ok(Log { inner: Arc::new(Mutex::new(Inner { file: Some(file), left: LIMIT })) })
+        Ok(Log::new(Some(file), LIMIT))
     }
 
     /// Goes on behind what the file holds already.
@@ -37,23 +40,55 @@ impl Log {
     pub fn append(path: &Path) -> io::Result<Log> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let left = LIMIT.saturating_sub(file.metadata()?.len());
-        Ok(Log { inner: Arc::new(Mutex::new(Inner { file: Some(file), left })) })
+        Ok(Log::new(Some(file), left))
     }
 
     /// A log that nobody reads.
     #[must_use]
     pub fn none() -> Log {
-        Log { inner: Arc::new(Mutex::new(Inner { file: None, left: 0 })) }
+        Log::new(None, 0)
     }
 
-    /// Appends text as it is. A full disk or a full log loses lines, never the work that they tell of.
+    fn new(file: Option<File>, left: u64) -> Log {
+        Log { inner: Arc::new(Mutex::new(Inner { file, left, veiled: Veil::default().stream() })) }
+    }
+
+    /// The same log, in which nobody reads what this hides.
+    #[must_use]
+    pub fn behind(self, veil: &Veil) -> Log {
+        if let Ok(mut inner) = self.inner.lock() {
+            inner.veiled = veil.stream();
+        }
+        self
+    }
+
+    /// Appends text. A full disk or a full log loses lines, never the work that they tell of.
     pub fn write(&self, text: &str) {
         let Ok(mut inner) = self.inner.lock() else { return };
+        let text = inner.veiled.push(text);
+        inner.append(&text);
+    }
+
+    /// Appends what was held back since it may have become the value of a secret. To be called at the end.
+    pub fn end(&self) {
+        let Ok(mut inner) = self.inner.lock() else { return };
+        let text = inner.veiled.rest();
+        inner.append(&text);
+    }
+
+    /// Appends one line.
+    pub fn line(&self, text: &str) {
+        self.write(&format!("{text}\n"));
+    }
+}
+
+impl Inner {
+    fn append(&mut self, text: &str) {
         let size = text.len() as u64;
-        let fits = size <= inner.left;
-        let cut = !fits && inner.left > 0;
-        inner.left = if fits { inner.left - size } else { 0 };
-        if let Some(file) = &mut inner.file {
+        let fits = size <= self.left;
+        let cut = !fits && self.left > 0;
+        self.left = if fits { self.left - size } else { 0 };
+        if let Some(file) = &mut self.file {
             if fits {
                 let _ = file.write_all(text.as_bytes());
             } else if cut {
@@ -61,9 +96,12 @@ impl Log {
             }
         }
     }
+}
 
-    /// Appends one line.
-    pub fn line(&self, text: &str) {
-        self.write(&format!("{text}\n"));
+/// A log that nobody ended is whole all the same.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let text = self.veiled.rest();
+        self.append(&text);
     }
 }

@@ -1,6 +1,8 @@
 //! How long one pass over many settled environments takes: `cargo run --release -p planner --example pass -- 1000`.
 //! Prints milliseconds: the median, then the slowest, of steps that each got a full listing of every backend.
 
+#![allow(clippy::disallowed_methods)] // It measures.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,6 +155,7 @@ fn made(resource: &Resource) -> Observed {
         commit: Some((project.clone(), sha, trust)),
         secrets: None,
         oom: 0,
+        ..Outputs::default()
     };
     let stands_on = resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image));
     Observed {

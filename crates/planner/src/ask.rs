@@ -1,5 +1,7 @@
 //! What people asked for: judged, written down as facts, answered in one line. Refusals are written down too.
 
+mod secrets;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -59,7 +61,7 @@ pub(crate) struct Desk<'a> {
 /// One line for the person: why not, and what to do.
 pub(crate) fn ask(mut desk: Desk<'_>, actor: &Actor, command: &Command) -> Result<String, String> {
     let answer = judge(&mut desk, actor, command);
-    let (project, sha) = command.commit().unzip();
+    let (project, sha) = (command.project(), command.commit().map(|(_, sha)| sha));
     let decision = match &answer {
         Ok(_) => "done".to_owned(),
         Err(why) => format!("refused: {why}"),
@@ -73,7 +75,12 @@ pub(crate) fn ask(mut desk: Desk<'_>, actor: &Actor, command: &Command) -> Resul
 fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String, String> {
     let Some((project, sha)) = command.commit() else {
         authorize(actor, command, Trust::Untrusted)?;
-        return Ok(gc(desk, matches!(command, Command::Gc { confirm: true })));
+        return match command {
+            Command::SetSecret(place) => secrets::set(desk, place),
+            Command::RemoveSecret(place) => secrets::remove(desk, place),
+            Command::Reload => Ok("the configuration is read anew".to_owned()),
+            _ => Ok(gc(desk, matches!(command, Command::Gc { confirm: true }))),
+        };
     };
     let subject = subject(desk.facts, desk.policy, desk.now, project, sha)?;
     authorize(actor, command, subject.of.trust)?;
@@ -111,7 +118,9 @@ fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String
             "welcome inside".to_owned()
         }),
         Command::Announce { .. } => Ok(asking.announce()),
-        Command::Gc { .. } => unreachable!("it is about no commit"),
+        Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => {
+            unreachable!("they are about no commit")
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ProjectName, Sha, Trust};
+use crate::secrets::Place;
 
 /// One request of a person about one commit, or about the installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,15 @@ pub enum Command {
         project: ProjectName,
         sha: Sha,
     },
+    /// A secret gets a value. It never comes here: whoever keeps it asks by this.
+    #[serde(skip)]
+    SetSecret(Place),
+    /// A secret is not set any more.
+    #[serde(skip)]
+    RemoveSecret(Place),
+    /// The configuration is read anew.
+    #[serde(skip)]
+    Reload,
     /// Removes orphans now, and with `confirm` what the guard holds.
     Gc {
         confirm: bool,
@@ -111,7 +121,16 @@ impl Command {
             | Command::Dump { project, sha }
             | Command::Remove { project, sha }
             | Command::Announce { project, sha } => Some((project, sha)),
-            Command::Gc { .. } => None,
+            Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => None,
+        }
+    }
+
+    /// The project that it is about, if it is about one.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectName> {
+        match self {
+            Command::SetSecret(place) | Command::RemoveSecret(place) => Some(&place.project),
+            _ => self.commit().map(|(project, _)| project),
         }
     }
 
@@ -122,6 +141,9 @@ impl Command {
             Command::Run { process, words, .. } => {
                 let process = process.as_ref().map(|process| format!("-p {process} ")).unwrap_or_default();
                 Some(format!("{process}{}", words.join(" ")).chars().take(500).collect())
+            }
+            Command::SetSecret(place) | Command::RemoveSecret(place) => {
+                Some(format!("{} for {} code", place.name, place.class))
             }
             _ => None,
         }
@@ -146,6 +168,9 @@ impl Command {
             Command::Psql { .. } => "psql",
             Command::Dump { .. } => "dump",
             Command::Announce { .. } => "announce",
+            Command::SetSecret(_) => "secret set",
+            Command::RemoveSecret(_) => "secret rm",
+            Command::Reload => "config reload",
             Command::Gc { .. } => "gc",
         }
     }
@@ -186,7 +211,7 @@ pub fn authorize(actor: &Actor, command: &Command, trust: Trust) -> Result<(), S
         {
             Role::Approve
         }
-        Command::Gc { .. } => Role::Admin,
+        Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => Role::Admin,
         _ => Role::Write,
     };
     if actor.role >= needed {

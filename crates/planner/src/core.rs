@@ -19,6 +19,7 @@ use crate::report::Report;
 use crate::resource::{Failure, Inventory, Owner, ResourceId};
 use crate::routes::{inside, routes};
 use crate::sleep::Levels;
+use crate::spec::Origin;
 use crate::standing::Standing;
 use crate::tables::{Tables, Zone};
 use crate::view::View;
@@ -137,6 +138,12 @@ impl Core {
     #[must_use]
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// The commit of an environment, while it is remembered.
+    #[must_use]
+    pub fn origin(&self, env: &EnvId) -> Option<&Origin> {
+        self.facts.envs.get(env).map(|row| &row.of)
     }
 
     pub(crate) fn policy(&self) -> &Policy {

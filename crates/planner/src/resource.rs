@@ -134,7 +134,7 @@ pub enum Run {
     Running,
 }
 
-/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version, versions of secrets.
+/// 16 hex digits of a hash of intent: sha, manifest, image, generation, baseline version. Secrets are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Fingerprint(pub String);
@@ -313,6 +313,17 @@ impl Failure {
     /// No failure yet: what is waited for.
     pub fn waiting(text: impl Into<String>) -> Self {
         Failure::Waiting { text: text.into() }
+    }
+
+    /// The same failure in other words.
+    #[must_use]
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Failure::Transient { text } => Failure::Transient { text: words(text) },
+            Failure::Permanent { text } => Failure::Permanent { text: words(text) },
+            Failure::Waiting { text } => Failure::Waiting { text: words(text) },
+            Failure::Cancelled => Failure::Cancelled,
+        }
     }
 
     /// A failure that only a new fact cures.

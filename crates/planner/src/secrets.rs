@@ -1,10 +1,11 @@
 //! Secrets of projects as the planner knows them: names and versions. Values never come here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Trust;
+use crate::identity::{ProjectName, Time, Trust};
 
 /// For whom a secret is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +32,43 @@ impl SecretClass {
             SecretClass::Foreign => "foreign",
         }
     }
+}
+
+impl fmt::Display for SecretClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which secret: a name has one value for each project and class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// Whose.
+    pub project: ProjectName,
+    /// For which code.
+    pub class: SecretClass,
+    /// The variable.
+    pub name: String,
+}
+
+/// `shop trusted NPM_TOKEN`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.project, self.class, self.name)
+    }
+}
+
+/// A secret as people see it: never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretView {
+    /// The variable.
+    pub name: String,
+    /// For which code.
+    pub class: SecretClass,
+    /// Who set it, or the file that it stands in.
+    pub by: String,
+    /// When.
+    pub at: Time,
 }
 
 /// Whether a secret may be called so: a variable of a shell, and none that is ours to give.

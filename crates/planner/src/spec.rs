@@ -59,6 +59,19 @@ pub enum Spec {
     Container(Container),
 }
 
+impl Spec {
+    /// The commit that it is made of.
+    #[must_use]
+    pub fn of(&self) -> &Origin {
+        match self {
+            Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => of,
+            Spec::Image(build) => &build.of,
+            Spec::Pulled(pulled) => &pulled.of,
+            Spec::Job(container) | Spec::Container(container) => &container.of,
+        }
+    }
+}
+
 /// How an image is built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use drivers::{Driver, Listing, Log};
+use drivers::{Driver, Listing, Log, Secrets, Veil};
 use planner::event::{CallId, Event};
 use planner::resource::{Action, Backend, Failure, Kind, Observed, Resource, ResourceId};
 use tokio::sync::mpsc::UnboundedSender;
@@ -26,6 +26,7 @@ const _: () = assert!(LEEWAY.as_secs() < planner::ledger::GRACE.as_secs());
 pub struct Calls {
     drivers: BTreeMap<Backend, Arc<dyn Driver>>,
     dir: Arc<StateDir>,
+    secrets: Secrets,
     under_way: BTreeMap<CallId, CancellationToken>,
     writing: Writing,
 }
@@ -40,10 +41,10 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Calls {
-    /// Nothing under way yet.
+    /// Nothing under way yet. No value of `secrets` gets into a log or into the reason of a failure.
     #[must_use]
-    pub fn new(drivers: BTreeMap<Backend, Arc<dyn Driver>>, dir: Arc<StateDir>) -> Calls {
-        Calls { drivers, dir, under_way: BTreeMap::new(), writing: Writing::default() }
+    pub fn new(drivers: BTreeMap<Backend, Arc<dyn Driver>>, dir: Arc<StateDir>, secrets: Secrets) -> Calls {
+        Calls { drivers, dir, secrets, under_way: BTreeMap::new(), writing: Writing::default() }
     }
 
     /// Which logs are being written.
@@ -74,20 +75,30 @@ impl Calls {
             }
             Action::Rest(..) | Action::Remove(..) => Listing::new(),
         };
+        let veil = self.veil(&action);
         let (log, end) = self.log(&action);
+        let log = log.behind(&veil);
         tokio::spawn(async move {
             let id = action.id().clone();
             let result = tokio::select! {
                 result = perform(&*driver, action, &needs, &log) => result,
                 () = cut.cancelled() => Err(Failure::Cancelled),
             };
+            let result = result.map_err(|failure| failure.map(|text| veil.hide(&text).into_owned()));
             if let Err(failure) = &result {
                 log.line(&failure.to_string());
                 warn!(%id, %failure, "call failed");
             }
+            log.end();
             drop(end);
             let _ = input.send(Input::Event(Event::Returned { call, result }));
         });
+    }
+
+    /// What hides the secrets that the thing may know.
+    fn veil(&self, action: &Action) -> Veil {
+        let Action::Ensure(resource) = action else { return Veil::default() };
+        self.secrets.veil(resource.spec.of())
     }
 
     /// Builds and jobs have a log that people read; the rest is read from the engine or not at all.

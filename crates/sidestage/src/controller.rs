@@ -9,7 +9,6 @@ use console::Ask;
 use console::inside::{Access, Begin};
 use drivers::Listing;
 use drivers::docker::Docker;
-use drivers::git::GitForge;
 use edge::Visits;
 use futures_util::StreamExt;
 use planner::command::{Actor, Command};
@@ -32,6 +31,7 @@ use crate::housekeeping;
 use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
+use crate::setup::{Change, Setup};
 use crate::store::Store;
 use crate::watch::Watch;
 
@@ -57,6 +57,9 @@ pub enum Input {
 
 /// The way back to somebody who named a branch or tag.
 pub type StagedRef = oneshot::Sender<Result<(Sha, String), String>>;
+
+/// The way back to somebody who asked for something.
+type Reply = oneshot::Sender<Result<String, String>>;
 
 /// The way back to somebody who asked for a look.
 pub type Answer = oneshot::Sender<Result<(), String>>;
@@ -84,12 +87,18 @@ pub struct Controller {
     listings: Listings,
     logs: Logs,
     watches: BTreeMap<ProjectName, Watch>,
-    forges: BTreeMap<ProjectName, Arc<GitForge>>,
+    setup: Setup,
+    /// What was asked for and is not judged yet.
+    changes: BTreeMap<RequestId, Change>,
+    /// What was applied, and is answered when the view shows it.
+    applied: Vec<(RequestId, Result<String, String>)>,
+    /// Secrets that nobody remembers.
+    forgotten: Vec<Change>,
     ends: Ends,
     input: mpsc::UnboundedSender<Input>,
     inputs: mpsc::UnboundedReceiver<Input>,
     pending: Vec<Event>,
-    answers: BTreeMap<RequestId, oneshot::Sender<Result<String, String>>>,
+    answers: BTreeMap<RequestId, Reply>,
     requests: u64,
     reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
@@ -109,8 +118,8 @@ pub struct Parts {
     pub listings: Listings,
     /// Where logs are read.
     pub logs: Logs,
-    /// One a project.
-    pub forges: BTreeMap<ProjectName, Arc<GitForge>>,
+    /// What the operator decides.
+    pub setup: Setup,
     /// Ends of the doors.
     pub ends: Ends,
     /// What runs inside environments.
@@ -127,9 +136,10 @@ impl Controller {
     /// Puts the parts together and begins to watch the forges.
     #[must_use]
     pub fn new(parts: Parts) -> Controller {
-        let Parts { core, store, calls, listings, logs, forges, ends, inside, databases, engine, mailbox } = parts;
+        let Parts { core, store, calls, listings, logs, setup, ends, inside, databases, engine, mailbox } = parts;
         let (input, inputs) = mailbox;
         follow(&engine, input.clone());
+        let forges = setup.forges.all();
         let watches =
             forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
         Controller {
@@ -139,7 +149,10 @@ impl Controller {
             listings,
             logs,
             watches,
-            forges,
+            setup,
+            changes: BTreeMap::new(),
+            applied: Vec::new(),
+            forgotten: Vec::new(),
             ends,
             input,
             inputs,
@@ -173,12 +186,18 @@ impl Controller {
                 () = until(wake_at) => {}
             }
             self.drain();
-            let step = self.core.step(now(), std::mem::take(&mut self.pending));
+            let mut step = self.core.step(now(), std::mem::take(&mut self.pending));
             wake_at = step.wake_at;
+            step.replies.append(&mut self.applied);
+            let granted = self.granted(&mut step);
             if !self.persist(&step, &shutdown).await {
                 break;
             }
             self.perform(step);
+            if !granted.is_empty() {
+                self.apply(granted);
+                wake_at = Some(now());
+            }
         }
         self.store.close().await;
     }
@@ -232,20 +251,64 @@ impl Controller {
         self.command(actor, Command::Stage { project, sha }, answer);
     }
 
-    fn command(&mut self, actor: Actor, command: Command, answer: oneshot::Sender<Result<String, String>>) {
+    fn command(&mut self, actor: Actor, command: Command, answer: Reply) -> RequestId {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.answers.insert(request, answer);
         self.pending.push(Event::Asked { request, actor, command });
+        request
+    }
+
+    /// Has a change judged, if it could be prepared.
+    fn change(&mut self, actor: Actor, command: Command, change: Result<Change, String>, answer: Reply) {
+        match change {
+            Ok(change) => {
+                let request = self.command(actor, command, answer);
+                self.changes.insert(request, change);
+            }
+            Err(why) => drop(answer.send(Err(why))),
+        }
+    }
+
+    /// The changes that the core allows, their rows among what is written. They are answered when they are applied.
+    fn granted(&mut self, step: &mut Step) -> Vec<(Option<RequestId>, Change, String)> {
+        let mut granted: Vec<_> = self.forgotten.drain(..).map(|change| (None, change, String::new())).collect();
+        for (request, reply) in std::mem::take(&mut step.replies) {
+            match (self.changes.remove(&request), reply) {
+                (Some(change), Ok(judged)) => granted.push((Some(request), change, judged)),
+                (_, reply) => step.replies.push((request, reply)),
+            }
+        }
+        step.persist.extend(granted.iter().filter_map(|(_, change, _)| change.row().cloned()));
+        granted
+    }
+
+    /// Applies what has been written; the core hears of it before anything else.
+    fn apply(&mut self, granted: Vec<(Option<RequestId>, Change, String)>) {
+        let before = self.setup.forges.all();
+        for (request, change, judged) in granted {
+            self.applied.extend(request.map(|request| (request, Ok(change.said(&judged)))));
+            self.setup.apply(change);
+        }
+        let forges = self.setup.forges.all();
+        self.watches.retain(|name, _| forges.contains_key(name));
+        for (name, forge) in forges {
+            if !before.get(&name).is_some_and(|known| Arc::ptr_eq(known, &forge)) {
+                let watch = Watch::start(&name, &forge, self.input.clone());
+                self.watches.insert(name, watch);
+            }
+        }
+        self.pending.push(Event::Policy(Box::new(self.setup.policy())));
     }
 
     /// Looks for a branch or tag by name, beside the loop.
     fn find(&self, project: &str, name: String, actor: Actor, reply: StagedRef) {
-        let Some((project, forge)) = self.forges.iter().find(|(of, _)| of.as_str() == project) else {
+        let forges = self.setup.forges.all();
+        let Some((project, forge)) = forges.into_iter().find(|(of, _)| of.as_str() == project) else {
             let _ = reply.send(Err(format!("no project {project:?} in the configuration")));
             return;
         };
-        let (project, forge, input) = (project.clone(), forge.clone(), self.input.clone());
+        let input = self.input.clone();
         tokio::spawn(async move {
             match drivers::Forge::find(&*forge, &name).await {
                 Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
@@ -256,13 +319,13 @@ impl Controller {
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Command(actor, command, answer) => self.command(actor, command, answer),
+            Ask::Command(actor, command, answer) => drop(self.command(actor, command, answer)),
             Ask::Run(run) => {
                 let (answer, judged) = oneshot::channel();
                 let Begin { process, words, .. } = run.begin.clone();
                 let command = Command::Run { project: run.project.clone(), sha: run.sha, process, words };
                 self.command(run.actor.clone(), command, answer);
-                tokio::spawn(self.inside.clone().serve(*run, judged));
+                self.inside.serve(*run, judged);
             }
             Ask::Database { actor, project, sha, dump, reply } => {
                 let (answer, judged) = oneshot::channel();
@@ -277,7 +340,18 @@ impl Controller {
             Ask::StageRef { actor, project, name, reply } => self.find(&project, name, actor, reply),
             Ask::Logs { env, name, follow, reply } => {
                 let found = self.core.log(&env, &name);
-                self.logs.open(found, &env, &name, follow, reply);
+                self.logs.open(found, self.core.origin(&env), (&env, &name), follow, reply);
+            }
+            Ask::Secrets(project, reply) => drop(reply.send(Ok(self.setup.secrets(&project)))),
+            Ask::Secret { actor, place, value, reply } => {
+                let is_set = value.is_some();
+                let change = self.setup.secret(&place, value, &actor.name);
+                let command = if is_set { Command::SetSecret(place) } else { Command::RemoveSecret(place) };
+                self.change(actor, command, change, reply);
+            }
+            Ask::Reload(actor, reply) => {
+                let change = self.setup.reload();
+                self.change(actor, Command::Reload, change, reply);
             }
             Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
             Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
@@ -312,9 +386,10 @@ impl Controller {
     }
 
     /// Deletes what nobody needs any more, unless too little is known to say what that is.
-    fn sweep(&self) {
+    fn sweep(&mut self) {
         if let Some(keeps) = self.core.keeps() {
-            let (dir, forges) = (self.calls.dir(), self.forges.clone());
+            self.forgotten = self.setup.forgotten(&keeps.projects.keys().collect());
+            let (dir, forges) = (self.calls.dir(), self.setup.forges.all());
             tokio::spawn(async move { housekeeping::sweep(&dir, &forges, &keeps).await });
         }
     }
@@ -368,7 +443,7 @@ impl Controller {
     }
 
     fn read(&mut self, project: ProjectName, sha: Sha) {
-        let Some(forge) = self.forges.get(&project).cloned() else {
+        let Some(forge) = self.setup.forges.get(&project) else {
             warn!(%project, "no forge for a project that has commits");
             return;
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use console::inside::{Ended, Frame, NEVER_RAN, Run, Session};
 use drivers::docker::{Docker, Ends, OneOff, Piece};
-use drivers::{Listing, Log};
+use drivers::{Listing, Log, Veil};
 use edge::Visits;
 use futures_util::StreamExt;
 use planner::identity::{EnvId, ProjectName, Sha};
@@ -20,6 +20,8 @@ use planner::resource::{Failure, Resource};
 use planner::view::{CommitView, State, View};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::calls::Writing;
@@ -49,6 +51,8 @@ pub struct Inside {
     dir: Arc<StateDir>,
     writing: Writing,
     busy: Mutex<BTreeMap<EnvId, Vec<String>>>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// Something runs in an environment until this is dropped.
@@ -73,7 +77,8 @@ impl Drop for Busy {
 }
 
 impl Inside {
-    /// Nothing runs yet. `input` is the loop's mailbox, which knows what things are made of.
+    /// Nothing runs yet. `input` is the loop's mailbox, which knows what things are made of. What runs is ended by the
+    /// token, and a task of the tracker until it is gone.
     #[must_use]
     pub fn new(
         docker: Docker,
@@ -82,12 +87,17 @@ impl Inside {
         input: mpsc::UnboundedSender<Input>,
         dir: Arc<StateDir>,
         writing: Writing,
+        (shutdown, tasks): (CancellationToken, TaskTracker),
     ) -> Arc<Inside> {
-        Arc::new(Inside { docker, visits, view, input, dir, writing, busy: Mutex::default() })
+        Arc::new(Inside { docker, visits, view, input, dir, writing, busy: Mutex::default(), shutdown, tasks })
     }
 
     /// Runs what a person asked for, once the loop has judged it.
-    pub async fn serve(self: Arc<Self>, run: Run, judged: Judged) {
+    pub fn serve(self: &Arc<Self>, run: Run, judged: Judged) {
+        self.tasks.spawn(self.clone().served(run, judged));
+    }
+
+    async fn served(self: Arc<Self>, run: Run, judged: Judged) {
         let Run { project, sha, begin, mut reply, .. } = run;
         let waited = async {
             judged.await.map_err(|_| "the controller is stopping".to_owned())??;
@@ -100,6 +110,7 @@ impl Inside {
         let waited = tokio::select! {
             waited = waited => waited,
             () = reply.closed() => return,
+            () = self.shutdown.cancelled() => return,
         };
         let started = match waited {
             Ok((env, visit)) => {
@@ -114,7 +125,7 @@ impl Inside {
         let ((input, inputs), (outputs, output)) = (mpsc::channel(16), mpsc::channel(16));
         if reply.send(Ok(Session { input, output })).is_ok() {
             info!(%project, %sha, "a command runs inside");
-            attend(oneoff, inputs, outputs, LONGEST).await;
+            attend(oneoff, inputs, outputs, LONGEST, &self.shutdown).await;
         }
     }
 
@@ -195,18 +206,21 @@ impl Inside {
     pub fn tick(self: &Arc<Self>, minute: u64) {
         let view = self.view.borrow().clone();
         let mut seen = BTreeSet::new();
-        for commit in view.projects.iter().flat_map(|project| &project.refs).flat_map(|of| &of.commits) {
-            if commit.state != State::Ready || !seen.insert(&commit.env) {
-                continue;
-            }
-            for (name, _) in commit.cron.iter().filter(|(_, schedule)| manifest::fires(schedule, minute)) {
-                tokio::spawn(self.clone().cron(commit.env.clone(), name.clone()));
+        for project in &view.projects {
+            for commit in project.refs.iter().flat_map(|of| &of.commits) {
+                if commit.state != State::Ready || !seen.insert(&commit.env) {
+                    continue;
+                }
+                for (name, _) in commit.cron.iter().filter(|(_, schedule)| manifest::fires(schedule, minute)) {
+                    let veil = self.docker.secrets().veil_of(&project.name, commit.trust);
+                    self.tasks.spawn(self.clone().cron(commit.env.clone(), name.clone(), veil));
+                }
             }
         }
     }
 
-    /// One run of a cron job, into its log.
-    async fn cron(self: Arc<Self>, env: EnvId, name: String) {
+    /// One run of a cron job, into its log, in which the veil hides the secrets that it knows.
+    async fn cron(self: Arc<Self>, env: EnvId, name: String, veil: Veil) {
         let path = self.dir.cron_log(&env, &name);
         let log = match append(&path) {
             Ok(log) => log,
@@ -215,6 +229,7 @@ impl Inside {
                 Log::none()
             }
         };
+        let log = log.behind(&veil);
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         let begun = Instant::now();
         log.line(&format!("{}  cron.{name} begins", humantime::format_rfc3339_seconds(SystemTime::now())));
@@ -223,7 +238,7 @@ impl Inside {
             Ok((oneoff, _busy)) => {
                 let (_, inputs) = mpsc::channel(1);
                 let (outputs, mut output) = mpsc::channel(16);
-                let (ended, ()) = tokio::join!(to_end(oneoff, inputs, outputs, LONGEST), async {
+                let (ended, ()) = tokio::join!(to_end(oneoff, inputs, outputs, LONGEST, &self.shutdown), async {
                     while let Some(Frame::Stdout(text) | Frame::Stderr(text)) = output.recv().await {
                         log.write(&String::from_utf8_lossy(&text));
                     }
@@ -241,6 +256,7 @@ impl Inside {
             None => "was cut off".to_owned(),
         };
         log.line(&format!("{}  cron.{name} {told}", humantime::format_rfc3339_seconds(SystemTime::now())));
+        log.end();
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
     }
 }
@@ -250,16 +266,17 @@ fn append(path: &PathBuf) -> io::Result<Log> {
     if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LOG) { Log::create(path) } else { Log::append(path) }
 }
 
-/// Connects what runs with whoever asked for it, until it ends, its time is up or the other side is gone; then it is
-/// removed. The end is told as the last frame.
+/// Connects what runs with whoever asked for it, until it ends, its time is up, the other side is gone or all is to stop;
+/// then it is removed. The end is told as the last frame.
 pub async fn attend(
     oneoff: (OneOff, Ends),
     inputs: mpsc::Receiver<Frame>,
     outputs: mpsc::Sender<Frame>,
     longest: Duration,
+    stop: &CancellationToken,
 ) {
     let told = outputs.clone();
-    if let Some(ended) = to_end(oneoff, inputs, outputs, longest).await {
+    if let Some(ended) = to_end(oneoff, inputs, outputs, longest, stop).await {
         let _ = told.send(Frame::Ended(ended)).await;
     }
 }
@@ -270,6 +287,7 @@ async fn to_end(
     inputs: mpsc::Receiver<Frame>,
     outputs: mpsc::Sender<Frame>,
     longest: Duration,
+    stop: &CancellationToken,
 ) -> Option<Ended> {
     enum Over {
         Ended(Result<drivers::docker::End, Failure>),
@@ -297,6 +315,7 @@ async fn to_end(
         ended = async { print.await; oneoff.end().await } => Over::Ended(ended),
         over = feed => over,
         () = outputs.closed() => Over::Alone,
+        () = stop.cancelled() => Over::Alone,
         () = tokio::time::sleep(longest) => Over::Late,
     };
     match over {

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use console::Links;
+use console::{Ask, Links};
+use drivers::Secrets;
 use edge::Visits;
 use edge::proxy::Side;
 use edge::tls::Tls;
+use planner::command::{Actor, Role};
 use planner::core::Core;
 use planner::identity::InstanceKey;
 use planner::tables::Tables;
 use planner::view::View;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -27,8 +29,10 @@ use crate::databases::Databases;
 use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
+use crate::setup::Setup;
 use crate::state_dir::{self, StateDir};
 use crate::store::Store;
+use crate::vault::{Files, Vault};
 pub use crate::world::Drivers;
 use crate::world::{Made, World};
 use crate::{bind, certificate, notify};
@@ -47,8 +51,10 @@ pub struct Instance {
     inside: OnceLock<Arc<Inside>>,
 }
 
-/// Bound listeners and the certificate, before anything is started: a taken port stops the start while nothing has happened.
+/// Files with secrets, the certificate and bound listeners, before anything is started: what is wrong with them stops the
+/// start while nothing has happened.
 struct Sockets {
+    files: Files,
     tls: Option<Tls>,
     visitors: Vec<TcpListener>,
     console: TcpListener,
@@ -66,9 +72,10 @@ impl Instance {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
         let sockets = Sockets::bind(&config, &dir).await?;
+        let secrets = Secrets::default();
         let mut made = Made::default();
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let started = match World::open(&config, &dir, &key, sockets.is_public(), &mut made).await {
+        let started = match World::open(&config, &dir, &key, sockets.is_public(), &secrets, &mut made).await {
             Ok(world) => Instance::run(config, dir, key, world, sockets, &shutdown, &tasks).await,
             Err(error) => Err(error),
         };
@@ -93,8 +100,13 @@ impl Instance {
     ) -> anyhow::Result<Instance> {
         let store = Store::open(&dir.store()).await.with_context(|| format!("the store {}", dir.store().display()))?;
         let rows = store.load().await.context("cannot read the store")?;
+        let secrets = world.docker.secrets().clone();
+        let mut vault = Vault::open(key.clone(), &rows, secrets).map_err(anyhow::Error::msg).context("the store")?;
+        vault.take_files(sockets.files, &config);
+        let (forges, tls) = (world.forges.clone(), sockets.tls.clone());
+        let setup = Setup { config: config.clone(), vault, forges, dir: dir.clone(), tls };
         let core =
-            Core::restore(key.clone(), config.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
+            Core::restore(key.clone(), setup.policy(), &rows).map_err(anyhow::Error::msg).context("the store")?;
 
         let (ask, asked) = mpsc::channel(64);
         let (knock, knocked) = mpsc::channel(256);
@@ -113,7 +125,7 @@ impl Instance {
         instance.serve_objects(objects);
         instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
-        instance.run_loop(core, store, ends);
+        instance.run_loop(core, store, setup, ends);
         Ok(instance)
     }
 
@@ -175,10 +187,10 @@ impl Instance {
         Ok(())
     }
 
-    fn run_loop(&self, core: Core, store: Store, ends: Ends) {
+    fn run_loop(&self, core: Core, store: Store, setup: Setup, ends: Ends) {
         let mailbox = mpsc::unbounded_channel();
         let drivers = &self.world.drivers;
-        let calls = Calls::new(drivers.clone(), self.dir.clone());
+        let calls = Calls::new(drivers.clone(), self.dir.clone(), self.world.docker.secrets().clone());
         let logs = Logs::new(self.dir.clone(), self.world.docker.clone(), calls.writing());
         let inside = Inside::new(
             self.world.docker.clone(),
@@ -187,6 +199,7 @@ impl Instance {
             mailbox.0.clone(),
             self.dir.clone(),
             calls.writing(),
+            (self.shutdown.clone(), self.tasks.clone()),
         );
         let _ = self.inside.set(inside.clone());
         let (clock, stop) = (inside.clone(), self.shutdown.clone());
@@ -208,7 +221,7 @@ impl Instance {
             calls,
             listings: Listings::new(drivers.clone(), mailbox.0.clone()),
             logs,
-            forges: self.world.forges.clone(),
+            setup,
             ends,
             inside,
             databases,
@@ -245,11 +258,16 @@ impl Instance {
         self.tls.as_ref()?.published()
     }
 
-    /// Has certificate and key read again from their files.
-    pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
-            tls.reload();
-        }
+    /// Reads the configuration, the files that it names and the certificate anew, and answers with what that changed.
+    ///
+    /// # Errors
+    /// One line: what is wrong with it. Nothing has changed then.
+    pub async fn reload(&self) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let actor = Actor { name: "SIGHUP".to_owned(), role: Role::Admin };
+        let stopping = || "it is stopping".to_owned();
+        self.doors.ask.send(Ask::Reload(actor, reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
     }
 
     /// Its configuration.
@@ -306,7 +324,7 @@ impl Instance {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
         let mut made = Made::default();
-        match World::open(config, &dir, &key, false, &mut made).await {
+        match World::open(config, &dir, &key, false, &Secrets::default(), &mut made).await {
             Ok(world) => world.destroy(&key).await?,
             Err(error) => {
                 made.take_back().await;
@@ -320,6 +338,7 @@ impl Instance {
 impl Sockets {
     async fn bind(config: &Config, dir: &StateDir) -> anyhow::Result<Sockets> {
         let mut sockets = Sockets {
+            files: Files::read(config)?,
             tls: certificate::open(config, dir)?,
             visitors: vec![bind::tcp(config.listen.http, "[listen] http").await?],
             console: bind::tcp(config.listen.console, "[listen] console").await?,

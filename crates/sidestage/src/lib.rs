@@ -2,12 +2,13 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `config`, `state_dir`, `store`, `clock` | what the operator decided, and what this instance remembers |
+//! | `config`, `state_dir`, `store`, `vault`, `clock` | what the operator decided, and what this instance remembers |
+//! | `setup` | what the operator changes while everything runs |
 //! | `controller` | the loop that steps the core and does what it says |
-//! | `calls`, `listings`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
+//! | `calls`, `listings`, `forges`, `watch`, `logs` | its hands: calls to drivers, listings, forges, logs |
 //! | `housekeeping` | deletes our own files that nobody needs any more |
 //! | `inside`, `databases` | what people and clocks run once inside environments |
-//! | `instance`, `world`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
+//! | `instance`, `world`, `certificate`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `notify` | the socket for hooks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
 
@@ -20,14 +21,17 @@ pub mod config;
 mod controller;
 mod databases;
 pub mod demo;
+mod forges;
 pub mod housekeeping;
 pub mod inside;
 pub mod instance;
 mod listings;
 mod logs;
 pub mod notify;
+mod setup;
 pub mod state_dir;
 pub mod store;
 mod teardown;
+pub mod vault;
 mod watch;
 mod world;

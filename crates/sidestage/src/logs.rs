@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use drivers::Veil;
 use drivers::docker::Docker;
 use futures_util::StreamExt;
 use planner::identity::EnvId;
 use planner::resource::{Kind, ResourceId};
+use planner::spec::Origin;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, oneshot};
@@ -38,12 +40,20 @@ impl Logs {
         Logs { dir, docker, writing }
     }
 
-    /// Answers with the log of a resource, or with what there is instead.
-    pub fn open(&self, found: Option<ResourceId>, env: &EnvId, name: &str, follow: bool, reply: Reply) {
+    /// Answers with the log of a resource, or with what there is instead. `of`: whose secrets are hidden in it.
+    pub fn open(
+        &self,
+        found: Option<ResourceId>,
+        of: Option<&Origin>,
+        (env, name): (&EnvId, &str),
+        follow: bool,
+        reply: Reply,
+    ) {
+        let veil = of.map(|of| self.docker.secrets().veil(of)).unwrap_or_default();
         let cron = name.strip_prefix("cron.").map(|name| self.dir.cron_log(env, name)).filter(|log| log.exists());
         if let (None, Some(path)) = (&found, cron) {
             let (chunks, chunked) = mpsc::channel(16);
-            tokio::spawn(read(path, follow.then(|| self.writing.clone()), chunks));
+            tokio::spawn(read(path, follow.then(|| self.writing.clone()), veil, chunks));
             let _ = reply.send(Ok(chunked));
             return;
         }
@@ -55,7 +65,7 @@ impl Logs {
         match id.kind {
             Kind::Image | Kind::Job => {
                 let writing = follow.then(|| self.writing.clone());
-                tokio::spawn(read(self.dir.log(&id), writing, chunks));
+                tokio::spawn(read(self.dir.log(&id), writing, veil, chunks));
             }
             _ => {
                 tokio::spawn(print(self.docker.clone(), env.clone(), id, follow, chunks));
@@ -81,7 +91,9 @@ async fn print(docker: Docker, env: EnvId, id: ResourceId, follow: bool, chunks:
 
 /// Sends a file's content; when it is followed, also what is appended until nobody writes it any more. A build that
 /// waits for its turn has no file yet, and is waited for.
-async fn read(path: PathBuf, follow: Option<Writing>, chunks: mpsc::Sender<String>) {
+async fn read(path: PathBuf, follow: Option<Writing>, veil: Veil, chunks: mpsc::Sender<String>) {
+    // It was written without secrets; those that were set since are hidden here.
+    let mut veiled = veil.stream();
     let mut at = 0;
     let mut half = Vec::new();
     while !chunks.is_closed() {
@@ -93,6 +105,7 @@ async fn read(path: PathBuf, follow: Option<Writing>, chunks: mpsc::Sender<Strin
             // A log that was started anew is shorter than what we have read of the old one.
             if file.metadata().await.is_ok_and(|meta| meta.len() < at) {
                 at = 0;
+                veiled = veil.stream();
             }
             let mut bytes = std::mem::take(&mut half);
             if file.seek(SeekFrom::Start(at)).await.is_ok()
@@ -101,12 +114,13 @@ async fn read(path: PathBuf, follow: Option<Writing>, chunks: mpsc::Sender<Strin
                 at += count as u64;
             }
             half = incomplete_tail(&mut bytes);
-            if !bytes.is_empty() && chunks.send(String::from_utf8_lossy(&bytes).into_owned()).await.is_err() {
+            let text = veiled.push(&String::from_utf8_lossy(&bytes));
+            if !text.is_empty() && chunks.send(text).await.is_err() {
                 return;
             }
         }
         if !written {
-            return;
+            return drop(chunks.send(veiled.rest()).await);
         }
         tokio::time::sleep(POLL).await;
     }

@@ -1,6 +1,6 @@
 //! `sidestage`: one binary for the controller, the demo and the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use sidestage::instance::Instance;
 use sidestage::{cli, demo, notify, state_dir};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 /// Every commit of every open pull request gets its own running environment.
@@ -59,6 +60,8 @@ enum Command {
 enum ConfigCommand {
     /// Say whether the configuration is valid.
     Check,
+    /// Have the controller read it anew, and print what that changes.
+    Reload,
 }
 
 #[tokio::main]
@@ -87,7 +90,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Config { what: ConfigCommand::Check } => {
             let config = Config::read(&arguments.config)?;
             sidestage::certificate::check(&config)?;
+            sidestage::config::check_secrets(&config)?;
             println!("{} is valid: {} projects", arguments.config.display(), config.project.len());
+        }
+        Command::Config { what: ConfigCommand::Reload } => {
+            let socket = control_socket(arguments.socket, &arguments.config)?;
+            return Ok(cli::reload(&socket, &mut cli::Screen::standard()).await.into());
         }
         Command::Notify { project, wait } => {
             let socket = match arguments.socket {
@@ -102,14 +110,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             println!("Nothing of {} is left on this machine.", config.state_dir.display());
         }
         Command::Client(command) => {
-            let socket = match arguments.socket {
-                Some(socket) => socket,
-                None => state_dir::control_socket(&Config::read(&arguments.config)?.state_dir),
-            };
+            let socket = control_socket(arguments.socket, &arguments.config)?;
             return Ok(cli::run(&socket, command, &mut cli::Screen::standard()).await.into());
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the controller listens: as told, or as the configuration says.
+fn control_socket(told: Option<PathBuf>, config: &Path) -> anyhow::Result<PathBuf> {
+    told.map_or_else(|| Ok(state_dir::control_socket(&Config::read(config)?.state_dir)), Ok)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -123,7 +133,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = hangup.recv() => instance.reload(),
+            _ = hangup.recv() => {
+                if let Err(failure) = instance.reload().await {
+                    error!(%failure, "the configuration was not read anew");
+                }
+            }
         }
     }
     instance.stop().await;

@@ -5,26 +5,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use drivers::Driver;
 use drivers::docker::{self, Docker};
-use drivers::git::GitForge;
 use drivers::objects::{ObjectStore, Objects};
 use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
-use planner::identity::{InstanceKey, ProjectName};
+use drivers::{Driver, Secrets};
+use planner::identity::InstanceKey;
 use planner::injected::Endpoints;
-use planner::resource::{Backend, Failure};
-use tokio::runtime::Handle;
+use planner::resource::Backend;
 use tracing::error;
 
 use crate::config::Config;
+use crate::forges::Forges;
 use crate::state_dir::{self, StateDir};
 use crate::teardown;
 
 /// One driver for each backend.
 pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
-
-/// One forge for each project.
-type Forges = BTreeMap<ProjectName, Arc<GitForge>>;
 
 /// Everything outside that an instance acts on.
 pub(crate) struct World {
@@ -59,15 +55,16 @@ impl Made {
 
 impl World {
     /// Opens it. What had to be made for that stands in `made`, also when a later part fails. `public`: clients trust the
-    /// certificate of both edges as they come.
+    /// certificate of both edges as they come. `secrets`: what containers and builds are given.
     pub(crate) async fn open(
         config: &Config,
         dir: &StateDir,
         key: &InstanceKey,
         public: bool,
+        secrets: &Secrets,
         made: &mut Made,
     ) -> anyhow::Result<World> {
-        let forges = forges(config, dir)?;
+        let forges = Forges::open(config, dir)?;
         let bridge = docker::service_bridge(key, config.network.services).await.context("the service address")?;
         made.bridge = bridge.made.then(|| key.clone());
         let services = bridge.address;
@@ -80,8 +77,9 @@ impl World {
             disk: policy.limits.disk,
             pids: i64::from(policy.limits.pids),
             disks: dir.disks(),
+            secrets: secrets.clone(),
             registries: config.registry.iter().map(registry).collect(),
-            ..docker::Settings::new(endpoints, services, contexts(&forges))
+            ..docker::Settings::new(endpoints, services, forges.contexts())
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
         let home = state_dir::services(&config.state_dir).join("postgres");
@@ -113,27 +111,6 @@ impl World {
     }
 }
 
-fn forges(config: &Config, dir: &StateDir) -> anyhow::Result<Forges> {
-    let mut forges = Forges::new();
-    for project in &config.project {
-        let mirror = dir.mirrors().join(format!("{}.git", project.name));
-        let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
-            .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;
-        forges.insert(project.name.clone(), Arc::new(forge.with(project.source)));
-    }
-    Ok(forges)
-}
-
 fn registry(of: &crate::config::Registry) -> docker::Registry {
     docker::Registry { host: of.host.clone(), user: of.user.clone(), password_file: of.password_file.clone() }
-}
-
-/// The engine's driver reads a build's source through the forge of its project.
-fn contexts(forges: &Forges) -> docker::Contexts {
-    let (forges, runtime) = (forges.clone(), Handle::current());
-    Arc::new(move |build| {
-        let of = &build.of;
-        let forge = forges.get(&of.project).ok_or_else(|| Failure::permanent(format!("no project {}", of.project)))?;
-        runtime.block_on(forge.context(of, &build.context, &build.dockerfile))
-    })
 }

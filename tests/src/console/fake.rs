@@ -2,11 +2,13 @@
 //! publishes before it answers, as the real one does.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use console::{Ask, Doors, Links, Settings};
 use planner::command::{Actor, Command};
 use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time, Trust};
+use planner::secrets::{Place, SecretView};
 use planner::view::{CommitView, ProjectView, RefView, State, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -105,6 +107,8 @@ struct Shared {
     show: watch::Sender<Arc<View>>,
     done: Mutex<Vec<(Actor, Command)>>,
     log: Mutex<Vec<String>>,
+    /// Who set which secret.
+    secrets: Mutex<BTreeMap<Place, String>>,
     /// Kept open so that a followed log does not end.
     followers: Mutex<Vec<mpsc::Sender<String>>>,
     /// Builds end by themselves, in the state and for the reason given here.
@@ -119,6 +123,7 @@ impl Fake {
             show,
             done: Mutex::default(),
             log: Mutex::default(),
+            secrets: Mutex::default(),
             followers: Mutex::default(),
             ends: Mutex::default(),
         });
@@ -263,6 +268,23 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
             }
             Ask::Run(run) => drop(run.reply.send(Err("nothing runs here".to_owned()))),
             Ask::Database { reply, .. } => drop(reply.send(Err("there is no database here".to_owned()))),
+            Ask::Secrets(project, reply) => {
+                let kept = state.secrets.lock().unwrap();
+                let of = kept.iter().filter(|(place, _)| place.project == project);
+                let seen = of.map(|(Place { class, name, .. }, by)| {
+                    let (class, name, by) = (*class, name.clone(), by.clone());
+                    SecretView { name, class, by, at: now() }
+                });
+                let _ = reply.send(Ok(seen.collect()));
+            }
+            Ask::Secret { actor, place, value, reply } => {
+                let said = format!("{place}: {}", value.as_ref().map_or(0, |value| value.0.len()));
+                let mut kept = state.secrets.lock().unwrap();
+                kept.remove(&place);
+                kept.extend(value.map(|_| (place, actor.name)));
+                let _ = reply.send(Ok(said));
+            }
+            Ask::Reload(_, reply) => drop(reply.send(Ok("limits.awake: 8 -> 4".to_owned()))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

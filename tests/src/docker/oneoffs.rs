@@ -11,6 +11,7 @@ use planner::resource::{Failure, Kind, Resource};
 use planner::spec::Spec;
 use sidestage::inside::attend;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, cli, settings, wait_for};
 
@@ -43,7 +44,7 @@ struct Ends {
 async fn begin(engine: &Engine, resource: &Resource, terminal: Option<Size>, longest: Duration) -> Ends {
     let oneoff = engine.docker.run(resource, &engine.all().await, terminal).await.unwrap();
     let ((input, inputs), (outputs, output)) = (mpsc::channel(16), mpsc::channel(16));
-    tokio::spawn(attend(oneoff, inputs, outputs, longest));
+    tokio::spawn(async move { attend(oneoff, inputs, outputs, longest, &CancellationToken::new()).await });
     Ends { input, output, out: String::new(), err: String::new() }
 }
 

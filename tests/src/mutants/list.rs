@@ -309,8 +309,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a forge that does not answer has no refs",
         rule: "3",
         file: "core.rs",
-        find: "Event::NoRefs { project, why } => self.ledger.hear_forge(project, Some(why)),",
-        with: "Event::NoRefs { project, why } => {\n                if MUTANT {\n                    heads(&mut self.facts, &self.policy, &project, Vec::new(), now);\n                }\n                self.ledger.hear_forge(project, Some(why));\n            }",
+        find: "Event::NoRefs { project, why } => self.ledger.hear_forge(&project, Some(why)),",
+        with: "Event::NoRefs { project, why } => {\n                if MUTANT {\n                    heads(&mut self.facts, &self.policy, &project, Vec::new(), now);\n                }\n                self.ledger.hear_forge(&project, Some(why));\n            }",
         seeds: &[],
     },
     Mutant {

@@ -326,10 +326,12 @@ fn coming_up_begins_again(seed: u64) -> Result<(), String> {
     let bucket = |id: &&planner::resource::ResourceId| id.kind == Kind::Bucket;
     let buckets: Vec<_> = stage.sim.world.things.keys().filter(bucket).cloned().collect();
     buckets.iter().for_each(|id| stage.sim.delete(id));
-    stage.run(200)?;
-    let held = commits(&stage.sim.view).filter(|one| one.held).count();
-    if held > 0 {
-        return Err(format!("{held} of those that came up are held for want of data that nobody had"));
+    for _ in 0..400 {
+        stage.millis(500)?;
+        let held = commits(&stage.sim.view).filter(|one| one.held).count();
+        if held > 0 {
+            return Err(format!("{held} of those that came up are held for want of data that nobody had"));
+        }
     }
     let again = commits(&stage.sim.view).filter(|one| one.generation == 2).count();
     if again < buckets.len() {

@@ -32,6 +32,7 @@ pub(super) fn main(project: &ProjectView, commit: &CommitView, now: Time, token:
         (facts(project, commit, now))
         (applications(commit))
         (links(commit))
+        (super::named::buttons(project, commit, token))
         (logs(commit))
     }
 }

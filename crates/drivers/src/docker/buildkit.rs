@@ -15,9 +15,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::session::{Offer, context_of};
-use super::steps::{Masks, Steps};
+use super::steps::Steps;
 use super::{Docker, context, labels};
-use crate::Log;
+use crate::{Log, Veil};
 
 /// The longest message of BuildKit's that is read: as much as it sends.
 const MESSAGE: usize = 16 << 20;
@@ -32,7 +32,7 @@ impl Docker {
         offer: Offer,
         log: &Log,
     ) -> Result<Vec<String>, Failure> {
-        let masks = Masks::new(offer.secrets.values().map(String::as_str));
+        let veil = Veil::over(offer.secrets.values().map(String::as_str));
         let session = unique()?;
         let _session = self.session(&session, offer).await?;
         let mut control = ControlClient::new(self.control(&session).await?).max_decoding_message_size(MESSAGE);
@@ -47,7 +47,7 @@ impl Docker {
         };
         let follow = StatusRequest { r#ref: request.r#ref.clone() };
         let mut watching = control.clone();
-        let mut account = Account { steps: Steps::new(log, masks), ended: HashMap::new(), failed: None };
+        let mut account = Account { steps: Steps::new(log, veil), ended: HashMap::new(), failed: None };
         let watch = async {
             // An account that breaks off loses lines, not the build.
             let Ok(mut told) = watching.status(follow).await.map(tonic::Response::into_inner) else { return };

@@ -16,9 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::leftovers::MARK;
 use super::registry::{Account, by_server};
-use super::steps::{Masks, Steps};
+use super::steps::Steps;
 use super::{Docker, context, is_absent, labels};
-use crate::Log;
+use crate::{Log, Veil};
 
 /// How often, and how long apart, it is tried to limit a step that starts.
 const LOOKS: u32 = 100;
@@ -153,7 +153,7 @@ pub(super) const LABELS: &str = "LABEL sidestage.";
 impl<'a> Progress<'a> {
     pub(super) fn new(log: &'a Log, labelled: usize) -> Self {
         Progress {
-            steps: Steps::new(log, Masks::default()),
+            steps: Steps::new(log, Veil::default()),
             partial: String::new(),
             step: None,
             cached: false,

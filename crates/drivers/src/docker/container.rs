@@ -258,7 +258,7 @@ impl Docker {
             Err(failure) => return failure,
         };
         let ended = self.how_it_ended(&found.seen).await;
-        let said = self.last_words(&found.id).await;
+        let said = self.last_words(&found.id, &container.of).await;
         let text = format!("{}{said}", ended.text(&id.name, container.memory));
         // Killed from outside is no fault of its own; whether any other is believed the first time, the planner decides.
         if ended.lost { Failure::transient(text) } else { Failure::permanent(text) }
@@ -274,7 +274,7 @@ impl Docker {
             if let (Some(pid), Some(port), true) = (pid, container.port, why.starts_with("nothing listens")) {
                 text.push_str(&health::listening(pid, port));
             }
-            text.push_str(&self.last_words(&found.id).await);
+            text.push_str(&self.last_words(&found.id, &container.of).await);
         }
         Failure::permanent(text)
     }

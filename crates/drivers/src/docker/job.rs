@@ -104,7 +104,7 @@ impl Docker {
         {
             return self.fail(&format!("killing {name}, whose time is up"), &error);
         }
-        let said = self.last_words(&found.id).await;
+        let said = self.last_words(&found.id, &container.of).await;
         let limit = spoken(container.start_timeout);
         Failure::permanent(format!("{name} did not end within {limit} and was killed{said}"))
     }
@@ -121,7 +121,7 @@ impl Docker {
             return Err(Failure::transient(format!("{name} was cut off before it ended; it runs again")));
         }
         if ended.code != 0 {
-            let said = self.last_words(&found.id).await;
+            let said = self.last_words(&found.id, &container.of).await;
             return Err(Failure::permanent(format!("{}{said}", ended.text(name, container.memory))));
         }
         let vanished = || Failure::transient(format!("{name} vanished after it ended"));

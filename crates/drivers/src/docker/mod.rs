@@ -211,6 +211,12 @@ impl Docker {
         }
     }
 
+    /// The values of projects' secrets that it gives to containers.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.settings.secrets
+    }
+
     fn settings(&self) -> &Settings {
         &self.inner.settings
     }

@@ -180,6 +180,10 @@ impl Docker {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
         let seen = self.engine().await?.list_containers(Some(options)).await;
         for container in seen.map_err(|error| self.fail("listing what runs once", &error))? {
+            for name in container.names.unwrap_or_default() {
+                // Whoever attends it learns from this why it ended.
+                lock(&self.inner.oneoffs).remove(name.trim_start_matches('/'));
+            }
             if let Some(id) = container.id {
                 self.delete(&id).await?;
             }
@@ -222,10 +226,12 @@ impl OneOff {
     }
 
     async fn judge(&self) -> Result<End, Failure> {
+        let taken = || End { code: 137, why: Some("the environment was taken down meanwhile".to_owned()) };
+        if !lock(&self.docker.inner.oneoffs).contains(&self.name) {
+            return Ok(taken());
+        }
         let seen = match self.docker.engine().await?.inspect_container(&self.id, None).await {
-            Err(error) if is_absent(&error) => {
-                return Ok(End { code: 137, why: Some("the environment was taken down meanwhile".to_owned()) });
-            }
+            Err(error) if is_absent(&error) => return Ok(taken()),
             seen => seen.map_err(|error| self.docker.fail("looking how it ended", &error))?,
         };
         let ended = self.docker.how_it_ended(&seen).await;

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::future::ready;
 use futures_util::{Stream, StreamExt};
 use planner::identity::EnvId;
 use planner::names;
 use planner::resource::Failure;
+use planner::spec::Origin;
 
 use super::{Docker, is_absent, labels};
 
@@ -67,30 +69,43 @@ impl Docker {
             seen => seen.map_err(|error| self.fail("reading the log", &error))?,
         };
         let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
-        let id = seen.id.filter(|_| labels::read(&self.inner.instance, &labels).is_some()).ok_or_else(absent)?;
+        let ours = labels::read(&self.inner.instance, &labels).ok_or_else(absent)?;
+        let id = seen.id.ok_or_else(absent)?;
+        let veil = ours.commit.map(|(project, _, trust)| self.settings().secrets.veil_of(&project, trust));
+        let mut veiled = veil.unwrap_or_default().stream();
         let options =
             LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).tail(&tail.to_string()).build();
         let pieces = engine.logs(&id, Some(options));
-        Ok(pieces
-            .take_while(|piece| futures_util::future::ready(piece.is_ok()))
-            .filter_map(|piece| async { piece.ok().map(|piece| lines(&String::from_utf8_lossy(piece.as_ref()))) })
-            .boxed())
+        let printed = pieces
+            .take_while(|piece| ready(piece.is_ok()))
+            .filter_map(|piece| ready(piece.ok()))
+            .map(|piece| Some(lines(&String::from_utf8_lossy(piece.as_ref()))));
+        let whole = printed.chain(futures_util::stream::iter([None]));
+        let shown = whole.map(move |piece| match piece {
+            Some(piece) => veiled.push(&piece),
+            None => veiled.rest(),
+        });
+        Ok(shown.filter(|text| ready(!text.is_empty())).boxed())
     }
 
-    /// The last lines of a container for a reason: ` ; it said last: a | b`, or nothing.
-    pub(super) async fn last_words(&self, container: &str) -> String {
+    /// The last lines of a container of this commit for a reason: ` ; it said last: a | b`, or nothing.
+    pub(super) async fn last_words(&self, container: &str, of: &Origin) -> String {
         let read = async {
             let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&LAST.to_string()).build();
             let mut pieces = self.engine().await.ok()?.logs(container, Some(options));
-            let mut last = VecDeque::new();
-            while let Some(Ok(piece)) = pieces.next().await {
-                for line in plain(&String::from_utf8_lossy(piece.as_ref())).lines() {
+            let (mut veiled, mut last) = (self.settings().secrets.veil(of).stream(), VecDeque::new());
+            let mut keep = |text: &str| {
+                for line in text.lines() {
                     last.push_back(line.trim().chars().take(200).collect::<String>());
                 }
                 while last.len() > LAST {
                     last.pop_front();
                 }
+            };
+            while let Some(Ok(piece)) = pieces.next().await {
+                keep(&veiled.push(&lines(&String::from_utf8_lossy(piece.as_ref()))));
             }
+            keep(&veiled.rest());
             Some(last)
         };
         let last = tokio::time::timeout(READ, read).await.ok().flatten().unwrap_or_default();

@@ -7,41 +7,13 @@ use std::time::Duration;
 use planner::resource::Failure;
 
 use super::output::plain;
-use crate::Log;
+use crate::{Log, Veil};
 
 /// How many of its last lines a failed step is told with.
 const LAST: usize = 5;
 
 /// Bytes of one line that are kept.
 const LINE: usize = 8 << 10;
-
-/// Stands for the value of a secret.
-const MASK: &str = "[secret]";
-
-/// Values that must not be read in a log.
-#[derive(Clone, Default)]
-pub(super) struct Masks {
-    /// The longest first: one may be a part of another.
-    values: Vec<String>,
-}
-
-impl Masks {
-    /// Every line of every value; what is shorter than four characters would mask ordinary text.
-    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Masks {
-        let lines = secrets.into_iter().flat_map(str::lines).map(str::trim).filter(|line| line.len() >= 4);
-        let mut values: Vec<String> = lines.map(str::to_owned).collect();
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Masks { values }
-    }
-
-    fn hide(&self, text: &str) -> String {
-        self.values.iter().fold(text.to_owned(), |text, value| text.replace(value, MASK))
-    }
-
-    fn longest(&self) -> usize {
-        self.values.first().map_or(0, String::len)
-    }
-}
 
 /// Takes pieces of output, gives whole lines. What a carriage return overwrote is left out, as on a terminal.
 #[derive(Default)]
@@ -52,11 +24,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, piece: &[u8], masks: &Masks) -> Vec<String> {
+    fn push(&mut self, piece: &[u8], veil: &Veil) -> Vec<String> {
         let mut lines = Vec::new();
         for &byte in piece {
             if byte == b'\n' {
-                lines.extend(self.finish(masks));
+                lines.extend(self.finish(veil));
                 continue;
             }
             if std::mem::take(&mut self.returned) && byte != b'\r' {
@@ -65,7 +37,7 @@ impl Lines {
             }
             match byte {
                 b'\r' => self.returned = true,
-                _ if self.buffer.len() < LINE + masks.longest() => self.buffer.push(byte),
+                _ if self.buffer.len() < LINE + veil.longest() => self.buffer.push(byte),
                 _ => self.cut = true,
             }
         }
@@ -73,14 +45,14 @@ impl Lines {
     }
 
     /// The line as far as it came; none if nothing did.
-    fn finish(&mut self, masks: &Masks) -> Option<String> {
+    fn finish(&mut self, veil: &Veil) -> Option<String> {
         let buffer = std::mem::take(&mut self.buffer);
         let cut = std::mem::take(&mut self.cut);
         self.returned = false;
-        let mut text = masks.hide(&plain(&String::from_utf8_lossy(&buffer)));
+        let mut text = veil.hide(&plain(&String::from_utf8_lossy(&buffer))).into_owned();
         if cut {
             // A secret that was cut in two is not recognised, so its beginning goes too.
-            text.truncate(text.floor_char_boundary(text.len().saturating_sub(masks.longest())));
+            text.truncate(text.floor_char_boundary(text.len().saturating_sub(veil.longest())));
             text.push_str(" … [the rest of this line is cut]");
         }
         (!text.trim().is_empty()).then_some(text)
@@ -99,25 +71,25 @@ struct Step {
 /// Follows the steps of one build. `Key` tells them apart.
 pub(super) struct Steps<'a, Key: Ord> {
     log: &'a Log,
-    masks: Masks,
+    veil: Veil,
     steps: BTreeMap<Key, Step>,
 }
 
 impl<'a, Key: Ord> Steps<'a, Key> {
-    pub(super) fn new(log: &'a Log, masks: Masks) -> Self {
-        Steps { log, masks, steps: BTreeMap::new() }
+    pub(super) fn new(log: &'a Log, veil: Veil) -> Self {
+        Steps { log, veil, steps: BTreeMap::new() }
     }
 
     /// A line that belongs to no step.
     pub(super) fn note(&self, text: &str) {
-        self.log.line(&self.masks.hide(&plain(text)));
+        self.log.line(&plain(text));
     }
 
     /// The step begins; nothing if it has begun.
     pub(super) fn begin(&mut self, key: Key, name: &str) {
         let number = self.steps.len() + 1;
         let name: String = super::one_line(&plain(name)).chars().take(300).collect();
-        let name = self.masks.hide(&name);
+        let name = self.veil.hide(&name).into_owned();
         let std::collections::btree_map::Entry::Vacant(entry) = self.steps.entry(key) else { return };
         self.log.line(&format!("#{number} {name}"));
         entry.insert(Step { number, name, lines: Lines::default(), last: VecDeque::new() });
@@ -126,7 +98,7 @@ impl<'a, Key: Ord> Steps<'a, Key> {
     /// The step printed this.
     pub(super) fn say(&mut self, key: &Key, piece: &[u8]) {
         if let Some(step) = self.steps.get_mut(key) {
-            for line in step.lines.push(piece, &self.masks) {
+            for line in step.lines.push(piece, &self.veil) {
                 step.keep(self.log, line);
             }
         }
@@ -134,7 +106,7 @@ impl<'a, Key: Ord> Steps<'a, Key> {
 
     fn flush(&mut self, key: &Key) {
         if let Some(step) = self.steps.get_mut(key)
-            && let Some(line) = step.lines.finish(&self.masks)
+            && let Some(line) = step.lines.finish(&self.veil)
         {
             step.keep(self.log, line);
         }
@@ -150,7 +122,7 @@ impl<'a, Key: Ord> Steps<'a, Key> {
 
     /// The one line for a build that failed in this step, or in none, with the builder's message.
     pub(super) fn failure(&mut self, key: Option<&Key>, message: &str) -> Failure {
-        let message = self.masks.hide(&super::one_line(&plain(message)));
+        let message = self.veil.hide(&super::one_line(&plain(message))).into_owned();
         self.log.line(&format!("ERROR: {message}"));
         key.into_iter().for_each(|key| self.flush(key));
         let Some(step) = key.and_then(|key| self.steps.get(key)) else { return failed("", &message, "") };
@@ -223,16 +195,16 @@ fn base_failure(image: &str, message: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn lines(pieces: &[&[u8]], masks: &Masks) -> Vec<String> {
+    fn lines(pieces: &[&[u8]], veil: &Veil) -> Vec<String> {
         let mut lines = Lines::default();
-        let mut all: Vec<String> = pieces.iter().flat_map(|piece| lines.push(piece, masks)).collect();
-        all.extend(lines.finish(masks));
+        let mut all: Vec<String> = pieces.iter().flat_map(|piece| lines.push(piece, veil)).collect();
+        all.extend(lines.finish(veil));
         all
     }
 
     #[test]
     fn lines_are_whole_and_as_a_terminal_shows_them() {
-        let none = Masks::default();
+        let none = Veil::default();
         assert_eq!(lines(&[b"a", b"b\r\nc", b"\n\n"], &none), ["ab", "c"]);
         assert_eq!(lines(&[b"10%\r", b"20%\r100%\ndone"], &none), ["100%", "done"]);
         let long = vec![b'x'; 3 * LINE];
@@ -242,12 +214,12 @@ mod tests {
 
     #[test]
     fn secrets_are_hidden_also_where_a_line_is_cut() {
-        let masks = Masks::new(["hunter22\nsecond-line", "hunter2", "ab"]);
-        assert_eq!(lines(&[b"x hun", b"ter22 y hunter2 ab\nsecond-line"], &masks), ["x [secret] y [secret] ab", MASK]);
+        let veil = Veil::over(["hunter22\nsecond-line", "hunter2", "ab"]);
+        assert_eq!(lines(&[b"x hun", b"ter22 y hunter2 ab\nsecond-line"], &veil), ["x *** y *** ab", "***"]);
         for before in LINE - 12..LINE + 12 {
             let mut text = vec![b'x'; before];
             text.extend_from_slice(b"hunter22 and more that is cut off for sure");
-            assert!(!lines(&[&text], &masks)[0].contains("hunt"), "{before}");
+            assert!(!lines(&[&text], &veil)[0].contains("hunt"), "{before}");
         }
     }
 

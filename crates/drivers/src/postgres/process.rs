@@ -1,6 +1,7 @@
-//! Which processes belong to a server's data.
+//! Which processes belong to a server's data, and what they said last.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The server whose data this is: the process of the pid file, if it works in that folder.
@@ -21,4 +22,22 @@ pub(super) fn workers(data: &Path) -> Vec<i32> {
 
 fn works_in(pid: i32, data: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
+}
+
+/// What the server wrote last, since it was started.
+pub(super) fn last_words(log: &Path, begun: u64) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = File::open(log)
+        && file.seek(SeekFrom::Start(begun)).is_ok()
+    {
+        let _ = file.read_to_string(&mut text);
+    }
+    last_line(&text)
+}
+
+/// The line that tells why: the last fatal one, or the last.
+pub(super) fn last_line(text: &str) -> String {
+    let told = |line: &&str| line.contains("FATAL:") || line.contains("error:");
+    let line = text.lines().rev().find(told).or_else(|| text.lines().rev().find(|line| !line.trim().is_empty()));
+    line.unwrap_or("it said nothing").trim().to_owned()
 }

@@ -1,8 +1,8 @@
 //! A PostgreSQL of Sidestage's own, from installed binaries. It runs detached and survives Sidestage: a later
 //! Sidestage takes it up again by its pid file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 
 use super::error::ServerError;
 use super::installed::{Account, Installed};
-use super::process::{running, workers};
+use super::process::{last_line, last_words, running, workers};
 use super::settings::{ADMIN, ServerSettings};
 use super::template::PRELOADED;
 
@@ -387,22 +387,4 @@ fn gone(path: &Path, result: io::Result<()>) -> Result<(), ServerError> {
         }
         _ => Ok(()),
     }
-}
-
-/// What the server wrote last, since it was started.
-fn last_words(log: &Path, begun: u64) -> String {
-    let mut text = String::new();
-    if let Ok(mut file) = File::open(log)
-        && file.seek(SeekFrom::Start(begun)).is_ok()
-    {
-        let _ = file.read_to_string(&mut text);
-    }
-    last_line(&text)
-}
-
-/// The line that tells why: the last fatal one, or the last.
-fn last_line(text: &str) -> String {
-    let told = |line: &&str| line.contains("FATAL:") || line.contains("error:");
-    let line = text.lines().rev().find(told).or_else(|| text.lines().rev().find(|line| !line.trim().is_empty()));
-    line.unwrap_or("it said nothing").trim().to_owned()
 }

@@ -34,13 +34,15 @@ pub enum Table {
     Projects,
     /// Images that several environments may share: when each was wanted last.
     Images,
+    /// Secrets of projects, sealed: the planner never looks into them.
+    Secrets,
     /// The audit log: append only, refusals too.
     Audit,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -49,6 +51,7 @@ impl Table {
         Table::Condemned,
         Table::Projects,
         Table::Images,
+        Table::Secrets,
         Table::Audit,
     ];
 
@@ -64,6 +67,7 @@ impl Table {
             Table::Condemned => "condemned",
             Table::Projects => "projects",
             Table::Images => "images",
+            Table::Secrets => "secrets",
             Table::Audit => "audit",
         }
     }

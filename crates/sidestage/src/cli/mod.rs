@@ -1,26 +1,28 @@
 //! The command line's client: what people type, asked of the controller over its local socket and printed.
 //!
 //! `client` speaks HTTP over the socket, `target` finds the commit that was meant, `listing` prints, `wait` follows,
-//! `inside` runs things in environments, and `terminal` is the one at hand.
+//! `options` is what may stand behind commands, `inside` runs things in environments, and `terminal` is the one at hand.
 
 mod client;
 mod inside;
 mod listing;
+mod options;
+mod secret;
 mod target;
 mod terminal;
 mod wait;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use planner::command::Command as Ask;
 use planner::identity::{ProjectName, Sha};
-use planner::units::{parse_duration, parse_lifetime};
+use planner::units::parse_lifetime;
 use serde_json::{Value, json};
 
 pub use client::Client;
+pub use options::{Act, Extend, Gc, Listing, Logs, Ls, Plain, Plan, Show};
 use target::Target;
 use wait::Goal;
 
@@ -64,104 +66,18 @@ pub enum Command {
     Dump(Plain),
     /// Remove orphans now
     Gc(Gc),
+    /// Set, list and take away secrets of a project
+    Secret {
+        /// What to do.
+        #[command(subcommand)]
+        what: secret::Secret,
+    },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),
     /// Print a link that signs in to the console once, within ten minutes
     LoginLink,
     /// Print the versions of this program and of the controller
     Version(Listing),
-}
-
-/// Options of `ls`.
-#[derive(Debug, Args)]
-pub struct Ls {
-    /// Only this project
-    project: Option<String>,
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Options of `plan`.
-#[derive(Debug, Args)]
-pub struct Plan {
-    /// Count only this project's pull requests, branches and tags
-    project: Option<String>,
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Options of listings.
-#[derive(Debug, Args)]
-pub struct Listing {
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// A commit, by what it is called.
-#[derive(Debug, Args)]
-pub struct Plain {
-    /// The project (may be left out when there is one) and the commit: all 40 digits of its id, or the pull request, branch
-    /// or tag whose head is meant, such as `pr-7`, `7` or `main`
-    #[arg(num_args = 1..=2, value_names = ["PROJECT", "COMMIT"], required = true)]
-    target: Vec<String>,
-}
-
-/// A commit, and whether to wait.
-#[derive(Debug, Args)]
-pub struct Act {
-    #[command(flatten)]
-    plain: Plain,
-    /// Wait until it is done; the exit code is 0 only if it ended as asked
-    #[arg(long)]
-    wait: bool,
-    /// How long to wait
-    #[arg(long, default_value = "10m", value_parser = parse_duration, requires = "wait")]
-    timeout: Duration,
-}
-
-/// Options of `show`.
-#[derive(Debug, Args)]
-pub struct Show {
-    #[command(flatten)]
-    plain: Plain,
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Options of `logs`.
-#[derive(Debug, Args)]
-pub struct Logs {
-    #[command(flatten)]
-    plain: Plain,
-    /// Go on as lines come
-    #[arg(short, long)]
-    follow: bool,
-    /// The log of the build
-    #[arg(long, conflicts_with = "name")]
-    build: bool,
-    /// The log of this container or job, such as `web` or `release`
-    #[arg(long)]
-    name: Option<String>,
-}
-
-/// Options of `extend`.
-#[derive(Debug, Args)]
-pub struct Extend {
-    /// The project (may be left out when there is one), the commit, and by how long: `3d`, `2w`, `never`
-    #[arg(num_args = 2..=3, value_names = ["PROJECT", "COMMIT", "BY"], required = true)]
-    target: Vec<String>,
-}
-
-/// Options of `gc`.
-#[derive(Debug, Args)]
-pub struct Gc {
-    /// Also remove what is held back because much would go at once
-    #[arg(long)]
-    confirm: bool,
 }
 
 /// Where a command prints, and how.
@@ -227,6 +143,22 @@ pub async fn run(socket: &Path, command: Command, screen: &mut Screen) -> u8 {
         Command::Dump(plain) => inside::dump(&client, &plain, screen).await,
         command => dispatch(&client, command, screen).await.map(|()| 0),
     };
+    finish(done, screen)
+}
+
+/// Has the controller at this socket read its configuration anew, and prints what that changes. Returns the exit code.
+pub async fn reload(socket: &Path, screen: &mut Screen) -> u8 {
+    let client = Client::new(socket);
+    let done = async {
+        let answer: Value = client.post("/api/v1/config/reload", &json!({})).await?;
+        say(screen, answer["ok"].as_str().unwrap_or_default())
+    };
+    let done = done.await.map(|()| 0);
+    finish(done, screen)
+}
+
+/// Prints why it was not done.
+fn finish(done: Result<u8, Failed>, screen: &mut Screen) -> u8 {
     match done {
         Ok(code) => code,
         // Whoever reads us has seen enough: `sidestage ls | head`.
@@ -260,6 +192,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
             let link: Value = client.post("/api/v1/login-link", &json!({})).await?;
             say(screen, link["url"].as_str().unwrap_or_default())
         }
+        Command::Secret { what } => secret::run(client, what, screen).await,
         Command::Version(listing) => version(client, &listing, screen).await,
         Command::Run(_) | Command::Psql(_) | Command::Dump(_) => unreachable!("they have exit codes of their own"),
     }

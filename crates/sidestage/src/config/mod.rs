@@ -1,5 +1,6 @@
 //! `sidestage.toml`: what the operator decides. Every field is documented in `deploy/sidestage.example.toml`.
 
+mod difference;
 mod front;
 mod secret_file;
 mod tables;
@@ -15,6 +16,14 @@ pub use secret_file::{read_password, read_secrets};
 use tables::{Access, Alias, Forks};
 pub use tables::{Config, Database, Engine, Listen, Network, Project, Registry};
 
+/// Whether the files with secrets that the configuration names can be used.
+///
+/// # Errors
+/// One line: project, file, line, what is wrong and what to do. Never a value.
+pub fn check_secrets(config: &Config) -> anyhow::Result<()> {
+    crate::vault::Files::read(config).map(drop)
+}
+
 impl Config {
     /// Reads and checks the file.
     ///
@@ -23,7 +32,9 @@ impl Config {
     pub fn read(path: &Path) -> anyhow::Result<Config> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}: name another with --config", path.display()))?;
-        Config::parse(&text).with_context(|| format!("{}", path.display()))
+        let mut config = Config::parse(&text).with_context(|| format!("{}", path.display()))?;
+        config.file = Some(path.to_owned());
+        Ok(config)
     }
 
     /// Parses and checks the text of a configuration.
@@ -31,11 +42,12 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], without the file.
     pub fn parse(text: &str) -> anyhow::Result<Config> {
-        let config: Config = toml::from_str(text).map_err(|error| {
+        let mut config: Config = toml::from_str(text).map_err(|error| {
             let (line, key) = error.span().map_or((0, String::new()), |span| place(text, span.start));
             anyhow::anyhow!("line {line}{key}: {}", error.message().replace('\n', " "))
         })?;
         config.check()?;
+        (config.text, config.started) = (text.to_owned(), text.to_owned());
         Ok(config)
     }
 
@@ -138,6 +150,14 @@ impl Registry {
 }
 
 impl Project {
+    /// Whether the same is read of its repository.
+    #[must_use]
+    pub fn reads_like(&self, other: &Project) -> bool {
+        let read =
+            |project: &Project| (project.git.clone(), project.branches.clone(), project.refs.clone(), project.source);
+        read(self) == read(other)
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         let name = &self.name;
         if !self.git.is_absolute() {

@@ -53,6 +53,15 @@ pub struct Config {
     /// Registries that ask who pulls.
     #[serde(default)]
     pub registry: Vec<Registry>,
+    /// The file that it was read from, if it was.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// What it was parsed from.
+    #[serde(skip)]
+    pub(super) text: String,
+    /// What the instance was started with: what needs a restart is as this says.
+    #[serde(skip)]
+    pub(super) started: String,
 }
 
 /// Addresses to listen on; each is bound by itself.

@@ -78,7 +78,7 @@ impl Oracle {
             return false;
         }
         let served = self.shown.contains(env);
-        let mut places = self.said.places(project, sha).peekable();
+        let mut places = self.said.places(project, sha).filter(|(_, said, _)| !said.idle).peekable();
         places.peek().is_some()
             && places.all(|(_, said, back)| {
                 said.list.iter().rev().take(back).any(|newer| {
