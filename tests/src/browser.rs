@@ -38,7 +38,7 @@ impl Browser {
         let folder = format!("--user-data-dir={}", profile.path().display());
         let options = json!({
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900",
-                "--host-resolver-rules=MAP *.staging.test 127.0.0.1", folder],
+                "--host-resolver-rules=MAP *.staging.test 127.0.0.1,MAP staging.test 127.0.0.1", folder],
             "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
         });
         // Nobody has taught this profile an authority of ours.

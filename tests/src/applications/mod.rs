@@ -17,6 +17,7 @@ use console::Ask;
 use fantoccini::Locator;
 use planner::identity::Sha;
 use planner::view::{CommitView, State};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::browser::Browser;
@@ -127,6 +128,25 @@ impl Story {
                 let page = self.browser.client.source().await.unwrap();
                 panic!("{}: {xpath} does not show in\n{page}\n{}", self.name, self.logs(commit).await);
             }
+        }
+    }
+
+    /// Waits for an element of the page that is open.
+    async fn sees(&self, commit: &CommitView, xpath: &str) {
+        let waiting = self.browser.client.wait().at_most(ANSWERS).for_element(Locator::XPath(xpath));
+        if let Err(error) = waiting.await {
+            let page = self.browser.client.source().await.unwrap();
+            panic!("{}: {xpath}: {error}\n{page}\n{}", self.name, self.logs(commit).await);
+        }
+    }
+
+    /// Waits until a script finds this in the page that is open.
+    async fn finds(&self, script: &str, expected: &Value) {
+        let begun = Instant::now();
+        let mut found = self.browser.run(script).await;
+        while found != *expected {
+            assert!(begun.elapsed() < ANSWERS, "{}: {script}: {found}, not {expected}", self.name);
+            found = self.browser.run(script).await;
         }
     }
 

@@ -1,4 +1,5 @@
 //= require rails-ujs
+//= require babel_helpers
 //= require activestorage
 //= require_self
 
@@ -11,7 +12,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const { type, message } = JSON.parse(data);
     if (type === "welcome") socket.send(JSON.stringify({ command: "subscribe", identifier }));
     if (type === "confirm_subscription") document.body.dataset.live = "yes";
-    if (message) {
+    if (!type && message) {
       const card = document.getElementById(message.id);
       if (card) card.outerHTML = message.html;
       else document.getElementById("shelf").insertAdjacentHTML("beforeend", message.html);
