@@ -48,7 +48,11 @@ fn cases(tag: &str) -> Vec<Case> {
         ),
         case("unknown-key", vec![fine(), manifest("prot = 8080\n")], &["prot", "line 1"]),
         case("wrong-type", vec![fine(), manifest("\nport = \"http\"\n")], &["port", "line 2"]),
-        case("unknown-name", vec![fine(), manifest("[env]\nA = \"${NOWHERE}\"\n")], &["NOWHERE", "sidestage secret set shop NOWHERE"]),
+        case(
+            "unknown-name",
+            vec![fine(), manifest("[env]\nA = \"${NOWHERE}\"\n")],
+            &["NOWHERE", "sidestage secret set shop NOWHERE"],
+        ),
         case("ten-megabytes", vec![fine(), manifest(&"# filler\n".repeat(1_200_000))], &["at most 65536"]),
         case(
             "exits",

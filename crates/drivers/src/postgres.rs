@@ -80,11 +80,15 @@ impl Postgres {
             .acquire_timeout(Duration::from_secs(10))
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    sqlx::query("SELECT pg_advisory_unlock_all()").execute(connection).await?;
+                    // A call that was cut may have left a transaction open.
+                    sqlx::raw_sql("ROLLBACK; SELECT pg_advisory_unlock_all()").execute(connection).await?;
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options.clone().database(&registry::database(&key)));
+            // That there was none is no news.
+            .connect_lazy_with(
+                options.clone().database(&registry::database(&key)).options([("client_min_messages", "error")]),
+            );
         let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
         let offered = server.settings().extensions.clone();
         Postgres { key, allowance, server: options, pool, clones, offered, prepared }
