@@ -167,7 +167,7 @@ async fn secrets_are_set_and_never_shown() {
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/projects/shop/secrets")));
     let page = ann.get("/projects/shop/secrets").await.body;
     assert!(page.contains("shop trusted NPM_TOKEN: 8"), "a browser's line ends are no part of it: {page}");
-    assert!(page.contains("<code>NPM_TOKEN</code>") && page.contains("console, "), "{page}");
+    assert!(page.contains("NPM_TOKEN</bdi></code>") && page.contains("console</bdi>, "), "{page}");
     assert!(!page.contains("two"), "{page}");
 
     let stolen = ann.send("POST", "/projects/shop/secrets", &[FORM, ("origin", "http://evil.test")], &set).await;
