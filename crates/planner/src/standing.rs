@@ -223,13 +223,15 @@ impl<'a> Standing<'a> {
                 row.is_some_and(|row| row.pinned && row.is_live() || serves && row.visited_within(DAY, self.now));
             let wants = (runnable && newest) || (serves && ready < keep) || asked || dear;
             wanted.extend(Some(commit.ids.at(trust)).filter(|_| wants));
+            // A rise in trust is another environment; the old one serves until the new one is ready, and counts as ready
+            // itself: a push that overtakes the new one does not cost the old one.
+            let rises = trust == Trust::Trusted && !serves && self.holds(commit, Trust::Approved);
+            let before = self.row(commit, Trust::Approved).filter(|row| rises && row.serving().is_some());
+            let stays =
+                before.is_some_and(|row| wants || ready < keep || row.pinned || row.visited_within(DAY, self.now));
+            wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| stays));
             newest &= !runnable;
-            ready += usize::from(serves);
-            if wants && trust == Trust::Trusted && !serves && self.holds(commit, Trust::Approved) {
-                // A rise in trust is another environment; the old one serves until the new one is ready.
-                let before = self.row(commit, Trust::Approved).is_some_and(|row| row.serving().is_some());
-                wanted.extend(Some(commit.ids.at(Trust::Approved)).filter(|_| before));
-            }
+            ready += usize::from(serves || before.is_some());
         }
     }
 }

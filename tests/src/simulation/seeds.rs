@@ -36,7 +36,7 @@ fn scenes_hold() {
 
 /// Seeds that failed once, and why they are kept. As the world grows a number may come to mean another story: causes that
 /// matter have a scene of their own.
-const KEPT: [(u64, &str); 22] = [
+const KEPT: [(u64, &str); 29] = [
     (132, "an older commit of an own ref was staged by a person, and the wish was written to its untrusted name"),
     (842, "a wish for approved code was forgotten when a ref of the project's own opened on it"),
     (914, "the same, after a restart"),
@@ -59,6 +59,13 @@ const KEPT: [(u64, &str); 22] = [
     (393, "a lost store, and data made again under the same generation"),
     (6804, "an image was deleted outside just as its build returned"),
     (720, "held and let go were not in the same rows"),
+    (7055, "the guard held a generation whose forerunner had expired before"),
+    (7170, "a reset waited for a backend, and the tag moved on before it came back"),
+    (7514, "an older commit of an own ref was approved, and foreign code lacks a secret"),
+    (7943, "a push overtook a rise in trust, and what served went with what came up"),
+    (8042, "a release was cut off when its web process failed for good"),
+    (8070, "a tag that a person had asked for closed, and was forgotten with its older commits"),
+    (9964, "data vanished of a held generation whose second application had never answered"),
 ];
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) fn begin(eyes: &Eyes<'_>) -> Vec<Fact> {
         }
     }
     for (id, row) in &eyes.facts().envs {
-        if row.again.is_some() && row.is_live() && row.held.is_none() && eyes.buildable(&row.of).is_ok() {
+        let may = row.is_live() && row.held.is_none() && !eyes.is_left(row);
+        if row.again.is_some() && may && eyes.buildable(&row.of).is_ok() {
             eyes.begin_again(id, row, draft.edit(id, row));
         }
     }

@@ -126,8 +126,13 @@ impl<'a> Eyes<'a> {
             return Some(Reason::Superseded);
         }
         // What its branch or tag has left behind does not begin again.
-        let left = commit.left_by().is_some() && row.of.trust == Trust::Trusted;
-        self.has_vanished(id, row).then_some(if left { Reason::Closed } else { Reason::Vanished })
+        self.has_vanished(id, row).then_some(if self.is_left(row) { Reason::Closed } else { Reason::Vanished })
+    }
+
+    /// The branch or tag that a person asked for has left it behind: nothing of it begins any more.
+    pub(super) fn is_left(&self, row: &EnvRow) -> bool {
+        let left = self.commit_of(&row.of).is_some_and(|commit| commit.left_by().is_some());
+        left && row.of.trust == Trust::Trusted
     }
 
     fn is_revoked(&self, row: &EnvRow) -> bool {

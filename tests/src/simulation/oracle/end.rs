@@ -47,7 +47,9 @@ impl Oracle {
         let Some(shown) = shown else { return Err(format!("{id} is left, and the view does not show it")) };
         // Nobody knows what served before the store was lost: it is kept as it is until the next generation is ready.
         let unknown = self.lost.is_some() && id.generation < shown.generation && shown.state == State::Failed;
-        if half && !unknown {
+        // A release that was cut off when something else of its generation failed for good stays for its logs.
+        let cut = id.kind == Kind::Job && phase == Phase::Lost && shown.state == State::Failed;
+        if half && !unknown && !cut {
             return Err(format!("{id} is left {phase:?}"));
         }
         if !lives(shown.state) {
@@ -170,7 +172,16 @@ impl Oracle {
             let lasts = |one: &EnvId, reason: &Reason| *reason != Reason::Trust || *one == envs[0];
             let doomed = self.excuses.keys().any(|(one, reason)| envs.contains(one) && lasts(one, reason));
             let shown = commits(view).find(|commit| envs.contains(&commit.env));
-            let fine = shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued);
+            // An older commit of an own ref that was approved runs as foreign code: it waits for the secrets of that class.
+            let own = self.said.places(project, sha).any(|(_, said, back)| back == 0 && !said.foreign);
+            let lacks = |commit: &CommitView| {
+                commit.state == State::Blocked
+                    && commit.trust == Trust::Approved
+                    && !own
+                    && self.lacks_secret(project, sha, Trust::Approved)
+            };
+            let fine =
+                shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued || lacks(commit));
             if !fine && !doomed {
                 return Err(format!(
                     "{} was asked for and is {:?}",

@@ -70,6 +70,8 @@ pub struct Oracle {
     shown: BTreeSet<EnvId>,
     /// Environments that the guard has ever held: when their ref is open again they go on, though it had forgotten them.
     spared: BTreeSet<EnvId>,
+    /// Up to which generation an environment was shown as gone while nothing held it.
+    went: BTreeMap<EnvId, u32>,
     /// Environments that the last view calls held.
     held: BTreeSet<EnvId>,
     /// Jobs that a call was made for in this life of Sidestage.
@@ -108,6 +110,7 @@ impl Oracle {
             births: BTreeMap::new(),
             shown: BTreeSet::new(),
             spared: BTreeSet::new(),
+            went: BTreeMap::new(),
             held: BTreeSet::new(),
             jobs: BTreeSet::new(),
             lost: None,
@@ -210,6 +213,26 @@ impl Oracle {
             let lives = |sha: &Sha| self.living.contains(&self.key.env(project, sha, Trust::Trusted));
             said.idle |= !said.list.iter().any(lives);
         }
+        self.note_forgotten();
+    }
+
+    /// A ref that nobody watches closes when nothing of it lives and nobody waits for its head: who asked for its older
+    /// commits is forgotten then, unless another ref has them.
+    fn note_forgotten(&mut self) {
+        let waits = |project: &ProjectName, sha: &Sha| {
+            let said = self.said.commits.get(&(project.clone(), *sha));
+            let env = self.key.env(project, sha, Trust::Trusted);
+            said.is_some_and(|said| said.asked && !said.forgotten) && !self.excuses.keys().any(|(one, _)| *one == env)
+        };
+        let refs = self.said.refs.iter().filter(|(_, said)| said.open && said.idle);
+        let closed = refs.filter(|((project, _), said)| said.list.last().is_none_or(|head| !waits(project, head)));
+        let listed = closed.flat_map(|((project, _), said)| said.list.iter().map(move |sha| (project.clone(), *sha)));
+        let elsewhere =
+            |(project, sha): &(ProjectName, Sha)| self.said.places(project, sha).any(|(_, said, _)| !said.idle);
+        let forgotten: Vec<_> = listed.filter(|of| !elsewhere(of)).collect();
+        for of in forgotten {
+            self.said.commits.entry(of).or_default().forgotten = true;
+        }
     }
 
     fn note_generation(&mut self, id: &ResourceId) {
@@ -240,6 +263,9 @@ impl Oracle {
             self.judge_doors(now, tables, world)?;
         }
         self.judge_held(step, &held_before, world)?;
+        if let Some((_, view)) = &step.publish {
+            self.note_gone(view, &held_before);
+        }
         for (call, action) in &step.start {
             self.judge_action(now, *call, action, world)?;
             self.flights.insert(*call, Flight { action: action.clone(), since: now });
@@ -294,6 +320,17 @@ impl Oracle {
             if !open && !envs.iter().any(|env| self.held.contains(env)) {
                 self.said.commits.entry((project, sha)).or_default().pinned = false;
             }
+        }
+    }
+
+    /// What is shown on its way out, and was not held.
+    fn note_gone(&mut self, view: &planner::view::View, held: &BTreeSet<EnvId>) {
+        let gone = |state| matches!(state, State::Removing | State::Removed | State::Expired);
+        for commit in commits(view)
+            .filter(|one| gone(one.state) && (!held.contains(&one.env) || self.released.contains(&one.env)))
+        {
+            let went = self.went.entry(commit.env.clone()).or_default();
+            *went = (*went).max(commit.generation);
         }
     }
 
@@ -381,8 +418,10 @@ impl Oracle {
             };
             let Owner::Env(env) = &id.owner else { continue };
             // What is held and has lost its data while it came up begins again.
-            let served = *reason != Reason::Vanished || self.generation_was_ready(world, env, id.generation);
-            if served && held.contains(env) && !self.released.contains(env) {
+            let served = *reason != Reason::Vanished || self.all_have_answered(world, env, id.generation);
+            // What had gone before the guard held the next generation is no matter of the guard.
+            let went = self.went.get(env).is_some_and(|went| id.generation <= *went);
+            if served && !went && held.contains(env) && !self.released.contains(env) {
                 return Err(format!("{id} goes though the guard holds it"));
             }
         }
@@ -433,7 +472,7 @@ impl Oracle {
             // Nobody remembers which generations there were.
             self.births.clear();
             // Generations count from what is seen again.
-            self.births.clear();
+            self.went.clear();
             self.said = Said::default();
         }
     }

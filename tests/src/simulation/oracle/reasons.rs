@@ -137,6 +137,16 @@ impl Oracle {
         world.answered.get(env).is_some_and(|all| all.contains(&generation))
     }
 
+    /// The web process of that generation and all its further applications have answered.
+    pub(super) fn all_have_answered(&self, world: &World, env: &EnvId, generation: u32) -> bool {
+        let Some((project, sha, _)) = self.names.get(env) else { return false };
+        let answered = |app: &&String| {
+            let mut healthy = world.healthy.iter().filter(|id| id.owner == Owner::Env(env.clone()));
+            healthy.any(|id| id.generation == generation && id.name == **app)
+        };
+        self.generation_was_ready(world, env, generation) && self.apps(project, sha).iter().all(answered)
+    }
+
     fn may_go_cold(&self, id: &ResourceId) -> bool {
         matches!(id.kind, Kind::Container | Kind::Network | Kind::Job)
     }
