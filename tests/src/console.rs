@@ -30,6 +30,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("POST", "/logout".into(), 403),
         ("POST", "/do".into(), 403),
         ("POST", "/stage".into(), 403),
+        ("POST", "/run".into(), 403),
         ("GET", "/nothing".into(), 404),
         ("GET", format!("/projects/shop/{}", sha(99)), 404),
         ("GET", "/projects/shop/abc".into(), 404),
@@ -53,6 +54,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("POST", "/api/v1/view".into(), 405),
         ("POST", "/api/v1/commands".into(), 400),
         ("POST", "/api/v1/projects/shop/refs".into(), 400),
+        ("POST", "/api/v1/projects/shop/images".into(), 400),
         ("POST", "/api/v1/look/shop".into(), 200),
         ("POST", "/api/v1/look/other".into(), 404),
         ("POST", "/api/v1/login-link".into(), 404),
@@ -63,6 +65,8 @@ fn routes() -> Vec<(&'static str, String, u16)> {
 fn body(path: &str) -> ((&'static str, &'static str), &'static str) {
     if path.starts_with("/api/") {
         (JSON, "{}")
+    } else if path == "/run" {
+        (FORM, "project=shop&sha=01&name=:sample&token=")
     } else if path == "/stage" {
         (FORM, "project=shop&ref=v5.2.1&token=")
     } else if path.ends_with("/secrets") {

@@ -89,6 +89,36 @@ async fn stage_it_works_without_javascript() {
 }
 
 #[tokio::test]
+async fn a_command_of_the_manifest_has_a_button_and_shows_what_it_prints() {
+    let console = Console::start(Fake::new(usual())).await;
+    console.fake.set(sha(10), |commit| commit.commands = vec!["sample".to_owned()]);
+    let ann = console.sign_in().await;
+    let own = ("origin", console.url.as_str());
+    let page = ann.get(&format!("/projects/shop/{}", sha(10))).await.body;
+    assert!(page.contains("action=\"/run\"") && page.contains("value=\":sample\""), "{page}");
+    let token = ann.form_token().await;
+    let form = |name: &str| format!("project=shop&sha={}&name={name}&token={token}", sha(10));
+    let ran = ann.send("POST", "/run", &[FORM, own], &form(":sample")).await;
+    assert_eq!(ran.status, StatusCode::OK);
+    assert!(ran.body.starts_with("filled") && ran.body.ends_with("\nended with code 0\n"), "{:?}", ran.body);
+    assert!(!ran.body.contains('\u{202e}'), "what it prints is made inert: {:?}", ran.body);
+    let typed = ann.send("POST", "/run", &[FORM, own], &form("sh")).await;
+    assert_eq!(typed.status, StatusCode::BAD_REQUEST, "a page is no terminal");
+}
+
+#[tokio::test]
+async fn ci_announces_an_image() {
+    let console = Console::start(Fake::new(usual())).await;
+    let ann = console.sign_in().await;
+    let own = ("origin", console.url.as_str());
+    let body = format!(r#"{{"sha":"{}"}}"#, sha(1));
+    let path = "/api/v1/projects/shop/images";
+    assert_eq!(ann.send("POST", path, &[JSON, own], &body).await.status, StatusCode::OK);
+    let asked: Vec<_> = console.fake.done().into_iter().map(|(_, command)| command).collect();
+    assert_eq!(asked, [Command::Announce { project: "shop".parse().unwrap(), sha: sha(1) }]);
+}
+
+#[tokio::test]
 async fn any_branch_or_tag_is_staged_by_name() {
     let console = Console::start(Fake::new(usual())).await;
     let ann = console.sign_in().await;
