@@ -159,13 +159,24 @@ impl Drop for Stage {
         let removed = async {
             match self.instance.take() {
                 Some(instance) => instance.destroy().await,
-                None => Instance::remove_leftovers(&self.config).await,
+                None => remove_leftovers(&self.config).await,
             }
         };
         if self.config.state_dir.exists()
             && let Err(error) = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed))
         {
             eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Removes what an instance left. One that is just ending still holds its folder for a moment.
+async fn remove_leftovers(config: &Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match Instance::remove_leftovers(config).await {
+            Err(_) if begun.elapsed() < Duration::from_secs(20) => tokio::time::sleep(Duration::from_millis(200)).await,
+            ended => return ended,
         }
     }
 }
