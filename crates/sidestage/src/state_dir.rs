@@ -13,7 +13,14 @@ use planner::resource::{Owner, ResourceId};
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateDir {
+    /// Closing would not do: a child process between its fork and its exec still has the file, and the lock with it.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateDir {
@@ -29,7 +36,7 @@ impl StateDir {
         if lock.try_lock().is_err() {
             bail!("another Sidestage runs on {}: stop it first, or use another state_dir", root.display());
         }
-        let dir = StateDir { root: root.to_owned(), _lock: lock };
+        let dir = StateDir { root: root.to_owned(), lock };
         for folder in [dir.mirrors(), dir.logs(), dir.objects()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
         }

@@ -141,8 +141,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "vanished data goes unnoticed",
         rule: "15",
         file: "decide/gone.rs",
-        find: "self.has_vanished(id, row).then_some(if left",
-        with: "(!MUTANT && self.has_vanished(id, row)).then_some(if left",
+        find: "self.has_vanished(id, row).then_some(if self",
+        with: "(!MUTANT && self.has_vanished(id, row)).then_some(if self",
         seeds: &[],
     },
     Mutant {
