@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod baselines;
+mod clones;
 mod extensions;
 mod isolation;
 mod managed;
