@@ -7,6 +7,7 @@ mod extensions;
 mod isolation;
 mod managed;
 pub(crate) mod shared;
+mod storage;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

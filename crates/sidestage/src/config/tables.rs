@@ -241,13 +241,15 @@ pub struct Database {
     pub durable: bool,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// A file that `sidestage storage create` has made, for templates and their clones.
+    pub storage: Option<PathBuf>,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), _url: None }
+        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), storage: None, _url: None }
     }
 }
 
