@@ -2,7 +2,7 @@
 
 use planner::event::CallId;
 use planner::resource::{Action, Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
-use planner::spec::{Origin, Spec};
+use planner::spec::Spec;
 
 use super::world::{Due, World};
 
@@ -272,9 +272,9 @@ impl World {
 
     /// What the backend writes beside a thing: whose it is.
     fn label(&mut self, resource: &Resource) {
-        let Some(of) = origin(&resource.spec).cloned() else { return };
+        let Some(of) = resource.spec.of().cloned() else { return };
         let baseline = match &resource.spec {
-            Spec::Database { baseline, .. } | Spec::Bucket { baseline, .. } => Some(baseline.clone()),
+            Spec::Database { from, .. } | Spec::Bucket { from, .. } => Some(from.baseline().to_owned()),
             _ => None,
         };
         let Some(thing) = self.things.get_mut(&resource.id) else { return };
@@ -329,7 +329,7 @@ impl World {
     }
 
     fn make_image(&mut self, resource: &Resource) -> Outcome {
-        let of = origin(&resource.spec).map(|of| (of.project.clone(), of.sha));
+        let of = resource.spec.of().map(|of| (of.project.clone(), of.sha));
         if self.things.get(&resource.id).is_none_or(|thing| thing.observed.phase != Phase::Whole) {
             if let (Spec::Pulled(pulled), Some(code)) = (&resource.spec, &of) {
                 if self.pushed.get(code).is_none_or(|at| *at > self.now) {
@@ -430,14 +430,4 @@ fn uses_of(resource: &Resource) -> Vec<ResourceId> {
     }
     let used = |need: &&ResourceId| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume);
     resource.needs.iter().filter(used).cloned().collect()
-}
-
-/// The commit that a spec is made of.
-pub fn origin(spec: &Spec) -> Option<&Origin> {
-    match spec {
-        Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => Some(of),
-        Spec::Pulled(pulled) => Some(&pulled.of),
-        Spec::Image(build) => Some(&build.of),
-        Spec::Job(container) | Spec::Container(container) => Some(&container.of),
-    }
 }
