@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Time;
-use crate::resource::{Backend, Kind, Owner, ResourceId};
 use crate::spec::{DatabaseFrom, ObjectsFrom};
 
 /// The baseline that always exists. Its first version is empty, whatever an admin makes later.
@@ -127,8 +126,10 @@ pub struct BaselineRow {
     pub highest: u32,
     /// Its versions by number. Those that are not here are gone, or go.
     pub versions: BTreeMap<u32, Version>,
-    /// The minute since the Unix epoch up to which the schedule has been heard.
-    pub heard: u64,
+    /// When the schedule refreshes it next.
+    pub due: Option<Time>,
+    /// Why the last refresh by the schedule could not begin.
+    pub trouble: Option<String>,
     /// Since when it is removed. The row stays for a while, so that no number is used twice.
     pub removed: Option<Time>,
 }
@@ -146,7 +147,8 @@ impl BaselineRow {
             before: None,
             highest: u32::from(name == DEFAULT),
             versions: BTreeMap::new(),
-            heard: 0,
+            due: None,
+            trouble: None,
             removed: None,
         }
     }
@@ -157,6 +159,13 @@ impl BaselineRow {
         self.highest += 1;
         self.versions.insert(self.highest, Version::new(recipe, by, now));
         self.highest
+    }
+
+    /// The version that is being made, or could not be.
+    #[must_use]
+    pub fn making(&self) -> Option<(u32, &Version)> {
+        let mut making = self.versions.iter().filter(|(_, version)| version.stand == Stand::Making);
+        making.next_back().map(|(number, version)| (*number, version))
     }
 
     /// The version becomes the one that new generations start from.
@@ -193,23 +202,6 @@ pub fn parse_version(version: &str) -> Option<(&str, u32)> {
 #[must_use]
 pub fn shown_version(version: &str) -> &str {
     if version == EMPTY { EMPTY_NAME } else { version }
-}
-
-/// The database that environments of this version are cloned from; none of the empty one.
-#[must_use]
-pub fn template_id(version: &str) -> Option<ResourceId> {
-    part_id(version, Backend::Postgres, Kind::Database)
-}
-
-/// The objects that environments of this version read; none of the empty one.
-#[must_use]
-pub fn snapshot_id(version: &str) -> Option<ResourceId> {
-    part_id(version, Backend::Objects, Kind::Bucket)
-}
-
-fn part_id(version: &str, backend: Backend, kind: Kind) -> Option<ResourceId> {
-    let owner = Owner::Baseline(version.to_owned());
-    (version != EMPTY).then(|| ResourceId { backend, owner, generation: 0, kind, name: "main".to_owned() })
 }
 
 #[cfg(test)]

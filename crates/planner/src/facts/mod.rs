@@ -17,7 +17,7 @@ use crate::resource::{Owner, ResourceId};
 
 pub use baseline::{
     BaselineRow, DEFAULT, EMPTY, EMPTY_NAME, MAX_SHRINK, Recipe, Size, Stand, Version, parse_version, shown_version,
-    snapshot_id, template_id, version_name,
+    version_name,
 };
 pub use fact::Fact;
 pub use row::{Row, Table};

@@ -258,6 +258,10 @@ pub struct Carried {
     pub generation: u32,
     /// The commit, for people.
     pub sha: Sha,
+    /// Its database is carried on.
+    pub database: bool,
+    /// Its objects are.
+    pub objects: bool,
 }
 
 /// A generation that became ready.
