@@ -141,3 +141,16 @@ pub mod size {
         super::parse_size(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
+
+/// For `#[serde(with = "planner::units::some_size")]`: a size that is given.
+pub mod some_size {
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    /// Reads `512m`.
+    ///
+    /// # Errors
+    /// When it is no size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        super::parse_size(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+    }
+}

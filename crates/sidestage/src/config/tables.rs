@@ -178,8 +178,8 @@ pub struct Project {
     _wait_for: Option<NotYet>,
     #[serde(default, rename = "approvers")]
     _approvers: Option<NotYet>,
-    #[serde(default, rename = "fork_baseline")]
-    _fork_baseline: Option<NotYet>,
+    #[serde(default = "empty_baseline")]
+    pub(super) fork_baseline: String,
     #[serde(default, rename = "egress")]
     _egress: Option<NotYet>,
     #[serde(default, rename = "skip")]
@@ -241,13 +241,19 @@ pub struct Database {
     pub durable: bool,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// Clones made ahead of each baseline's current version.
+    pub(super) spares: u32,
+    /// Bytes that all of them may take together.
+    #[serde(with = "units::size")]
+    pub(super) spare_disk: u64,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), _url: None }
+        let planner::policy::Spares { count: spares, disk: spare_disk } = planner::policy::Spares::default();
+        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), spares, spare_disk, _url: None }
     }
 }
 
@@ -313,6 +319,11 @@ pub(super) struct LimitsTable {
     pub(super) pids: u32,
     #[serde(with = "units::size")]
     pub(super) disk: u64,
+    #[serde(with = "units::some_size")]
+    pub(super) database: Option<u64>,
+    #[serde(with = "units::some_size")]
+    pub(super) objects: Option<u64>,
+    pub(super) suspend_trusted: bool,
 }
 
 impl Default for LimitsTable {
@@ -327,6 +338,9 @@ impl Default for LimitsTable {
             connections: 20,
             pids: 256,
             disk: 2 << 30,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         }
     }
 }
@@ -373,6 +387,9 @@ fn on_request() -> StageMode {
 }
 fn two() -> usize {
     2
+}
+fn empty_baseline() -> String {
+    planner::facts::EMPTY_NAME.to_owned()
 }
 fn default_baseline() -> BTreeSet<String> {
     BTreeSet::from(["default".to_owned()])
