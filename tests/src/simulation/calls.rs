@@ -44,7 +44,7 @@ pub struct Call {
 
 /// What an effect came to.
 enum Outcome {
-    Done(Option<Observed>),
+    Done(Option<Box<Observed>>),
     Failed(Failure),
     Waits,
 }
@@ -80,7 +80,7 @@ impl World {
             self.calls.remove(&number);
         }
         let millis = self.rng.between(1, 800);
-        self.later(millis, Due::Reply { life, call, result: Err(Failure::Cancelled) });
+        self.later(millis, Due::Reply { life, call, result: Box::new(Err(Failure::Cancelled)) });
     }
 
     /// Sidestage died: nobody waits for answers any more, and some requests never left.
@@ -153,7 +153,7 @@ impl World {
             }
             Outcome::Done(observed) => {
                 self.calls.remove(&number);
-                self.answer(&call, Ok(observed), 0);
+                self.answer(&call, Ok(observed.map(|observed| *observed)), 0);
             }
             Outcome::Failed(failure) => {
                 self.calls.remove(&number);
@@ -176,7 +176,7 @@ impl World {
             _ => result,
         };
         let millis = wait + self.span(1, 400);
-        self.later(millis, Due::Reply { life: call.life, call: call.call, result });
+        self.later(millis, Due::Reply { life: call.life, call: call.call, result: Box::new(result) });
     }
 
     /// What was waited for has happened: the waiting calls are answered.
@@ -308,7 +308,7 @@ impl World {
     }
 
     fn there(&self, id: &ResourceId) -> Outcome {
-        Outcome::Done(self.things.get(id).map(|thing| thing.observed.clone()))
+        Outcome::Done(self.things.get(id).map(|thing| Box::new(thing.observed.clone())))
     }
 
     fn make_plain(&mut self, resource: &Resource) -> Outcome {

@@ -37,7 +37,7 @@ impl WorldDriver {
             world.call(0, call, action);
             while let Some(due) = world.pop(Time(u64::MAX)) {
                 match world.happen(due) {
-                    Some(Due::Reply { call: answered, result, .. }) if answered == call => return result,
+                    Some(Due::Reply { call: answered, result, .. }) if answered == call => return *result,
                     _ => {}
                 }
             }
