@@ -141,9 +141,11 @@ impl Controller {
         let Parts { core, store, calls, listings, logs, setup, ends, inside, databases, engine, mailbox } = parts;
         let (input, inputs) = mailbox;
         follow(&engine, input.clone());
-        let forges = setup.forges.all();
-        let watches =
-            forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
+        let start = |(name, forge)| {
+            let watch = Watch::start(&name, &forge, setup.pace(&name), input.clone());
+            (name, watch)
+        };
+        let watches = setup.forges.all().into_iter().map(start).collect();
         Controller {
             core,
             store,
