@@ -49,7 +49,7 @@ fn what_is_remembered_is_kept_and_nothing_is_said_before_everybody_has_answered(
     assert_eq!(core.keeps(), None, "the forge was not heard");
 
     let name = Ref::Branch("one".to_owned());
-    let head = Head { name, sha, foreign: false, title: "one".to_owned() };
+    let head = Head { name, sha, foreign: false, title: "one".to_owned(), pull: None };
     core.step(START, vec![Event::Refs { project: shop(), heads: vec![head] }]);
     let manifest = Manifest::parse(None).map(Arc::new);
     let source = Source { tree, subject: "One".to_owned(), author: "Ann".to_owned(), manifest };

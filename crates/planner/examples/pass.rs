@@ -52,7 +52,7 @@ impl World {
     fn refs(&self, count: usize) -> Event {
         let heads = (0..count).map(|number| {
             let title = format!("feature-{number}");
-            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title }
+            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title, pull: None }
         });
         Event::Refs { project: self.project.clone(), heads: heads.collect() }
     }

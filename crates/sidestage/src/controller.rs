@@ -312,7 +312,7 @@ impl Controller {
         if self.reading.insert((project.clone(), sha)) {
             let input = self.input.clone();
             tokio::spawn(async move {
-                let source = drivers::Forge::read(&*forge, &sha).await;
+                let source = forge.read(&sha).await;
                 let _ = input.send(Input::Event(Event::Read { project, sha, source }));
             });
         }

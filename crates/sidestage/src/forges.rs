@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use drivers::docker;
 use drivers::git::GitForge;
+use drivers::{Forge, docker};
 use planner::identity::ProjectName;
 use planner::resource::Failure;
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use crate::state_dir::StateDir;
 pub struct Forges(Arc<RwLock<All>>);
 
 /// Forges by project.
-pub type All = BTreeMap<ProjectName, Arc<GitForge>>;
+pub type All = BTreeMap<ProjectName, Arc<dyn Forge>>;
 
 impl Forges {
     /// The forges of this configuration.
@@ -56,7 +56,7 @@ impl Forges {
 
     /// The forge of one project.
     #[must_use]
-    pub fn get(&self, project: &ProjectName) -> Option<Arc<GitForge>> {
+    pub fn get(&self, project: &ProjectName) -> Option<Arc<dyn Forge>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(project).cloned()
     }
 
@@ -73,7 +73,7 @@ impl Forges {
     }
 }
 
-fn open(project: &Project, dir: &StateDir) -> anyhow::Result<Arc<GitForge>> {
+fn open(project: &Project, dir: &StateDir) -> anyhow::Result<Arc<dyn Forge>> {
     let mirror = dir.mirrors().join(format!("{}.git", project.name));
     let forge = GitForge::new(project.git.clone(), mirror, project.branches.clone(), &project.refs)
         .map_err(|why| anyhow::anyhow!("[[project]] {}: {why}", project.name))?;

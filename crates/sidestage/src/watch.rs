@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::Forge;
-use drivers::git::GitForge;
 use planner::event::Event;
 use planner::identity::{ProjectName, Ref};
 use tokio::sync::{mpsc, watch};
@@ -26,7 +25,7 @@ pub struct Watch {
 impl Watch {
     /// Starts the task; it ends with the loop.
     #[must_use]
-    pub fn start(project: &ProjectName, forge: &Arc<GitForge>, input: mpsc::UnboundedSender<Input>) -> Watch {
+    pub fn start(project: &ProjectName, forge: &Arc<dyn Forge>, input: mpsc::UnboundedSender<Input>) -> Watch {
         let (look, looks) = mpsc::unbounded_channel();
         let (also, asked_for) = watch::channel(BTreeSet::new());
         tokio::spawn(follow(project.clone(), forge.clone(), input, looks, asked_for));
@@ -50,7 +49,7 @@ impl Watch {
 
 async fn follow(
     project: ProjectName,
-    forge: Arc<GitForge>,
+    forge: Arc<dyn Forge>,
     input: mpsc::UnboundedSender<Input>,
     mut looks: mpsc::UnboundedReceiver<Answer>,
     also: watch::Receiver<BTreeSet<Ref>>,

@@ -44,7 +44,13 @@ impl World {
     }
 
     fn push(&mut self, foreign: bool) {
-        let head = Head { name: Ref::Pull(7), sha: Sha::from_bytes([0xab; 20]), foreign, title: "A change".into() };
+        let head = Head {
+            name: Ref::Pull(7),
+            sha: Sha::from_bytes([0xab; 20]),
+            foreign,
+            title: "A change".into(),
+            pull: None,
+        };
         // The first sight stages nothing.
         self.settle(Event::Refs { project: World::project(), heads: Vec::new() });
         self.settle(Event::Refs { project: World::project(), heads: vec![head] });

@@ -24,10 +24,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use planner::command::Role;
 use planner::event::{Head, Source};
+use planner::forge::{Checks, Person, Report};
 use planner::identity::{Ref, Sha};
 use planner::policy::SourceSettings;
 use planner::resource::Failure;
+use planner::spec::Origin;
 
 pub use context::Context;
 pub use dockerignore::Dockerignore;
@@ -126,6 +129,10 @@ impl Forge for GitForge {
         list.await.map_err(|error| self.mirror.unanswered(&error))
     }
 
+    async fn changed(&self) {
+        GitForge::changed(self).await;
+    }
+
     async fn find(&self, name: &str) -> Result<Head, Failure> {
         self.mirror.prepare().await?;
         let all = self.list().await.map_err(|error| self.mirror.unanswered(&error))?;
@@ -135,5 +142,27 @@ impl Forge for GitForge {
     async fn read(&self, sha: &Sha) -> Result<Source, Failure> {
         self.mirror.fetch(sha).await?;
         self.mirror.describe(sha).await
+    }
+
+    async fn context(&self, of: &Origin, folder: &str, dockerfile: &str) -> Result<Context, Failure> {
+        GitForge::context(self, of, folder, dockerfile).await
+    }
+
+    async fn forget_all_but(&self, known: &BTreeSet<Sha>) -> Result<(), Failure> {
+        GitForge::forget_all_but(self, known).await
+    }
+
+    /// A repository knows no people.
+    async fn role(&self, _: &Person) -> Result<Option<Role>, Failure> {
+        Ok(None)
+    }
+
+    /// A repository has no checks: none ever says anything.
+    async fn checks(&self, shas: &BTreeSet<Sha>) -> Result<BTreeMap<Sha, Checks>, Failure> {
+        Ok(shas.iter().map(|sha| (*sha, Checks::new())).collect())
+    }
+
+    async fn report(&self, _: &Report) -> Result<u64, Failure> {
+        Err(Failure::permanent("a git repository shows no reports"))
     }
 }

@@ -43,7 +43,7 @@ impl Controller {
         };
         let input = self.input.clone();
         tokio::spawn(async move {
-            match drivers::Forge::find(&*forge, &name).await {
+            match forge.find(&name).await {
                 Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
                 Err(failure) => drop(reply.send(Err(failure.to_string()))),
             }
