@@ -241,7 +241,7 @@ fn matched(template: &str, path: &str, long: bool) -> Option<BTreeMap<String, St
         let mut part = parts.next()?.to_owned();
         if let Some(name) = step.strip_prefix('{').and_then(|step| step.strip_suffix('}')).filter(|name| !name.contains('}')) {
             if long && shape.peek().is_none() {
-                part = std::iter::once(part.as_str()).chain(parts.by_ref()).collect::<Vec<_>>().join("/");
+                part = parts.by_ref().fold(part, |long, part| format!("{long}/{part}"));
             }
             let part = percent_decode_str(&part).decode_utf8_lossy().into_owned();
             found.insert(name.to_owned(), Some(part).filter(|part| !part.is_empty())?);

@@ -156,7 +156,7 @@ async fn understood(inner: &Shared, method: &str, path: &str, query: &str, heade
     };
     let call = |path: String| Call { method: method.to_owned(), path, query: query.clone(), headers: headers.clone(), body: parsed.clone(), bearer: bearer.clone() };
     if path == "/graphql" {
-        return graphql::answer(inner, &call(path.to_owned()));
+        return graphql::answer(inner, &call(path.to_owned())).await;
     }
     let named = match named {
         Ok(named) => named,

@@ -108,7 +108,7 @@ impl Inner {
 
     fn dispatch(&mut self, target: &Target, delivery: &Delivery) {
         let (target, delivery, me) = (target.clone(), delivery.clone(), self.me.clone());
-        *self.under_way.borrow_mut() += 1;
+        self.under_way.send_modify(|count| *count += 1);
         tokio::spawn(async move {
             let sent = tokio::time::timeout(PATIENCE, send(&target, &delivery)).await;
             let status = sent.ok().and_then(Result::ok).unwrap_or(0);
