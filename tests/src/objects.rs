@@ -15,7 +15,7 @@ use drivers::{Driver, Listing, Log, Scope};
 use planner::identity::{EnvId, InstanceKey, Sha, Trust};
 use planner::names;
 use planner::resource::{Backend, Fingerprint, Kind, Observed, Owner, Resource, ResourceId, Run};
-use planner::spec::{Origin, Spec};
+use planner::spec::{DataFrom, Origin, Spec};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ fn bucket(n: u8, generation: u32) -> Resource {
             kind: Kind::Bucket,
             name: "main".to_owned(),
         },
-        spec: Spec::Bucket { of: origin(n), baseline: "default@1".to_owned(), public: Vec::new() },
+        spec: Spec::Bucket { of: origin(n), from: DataFrom::Baseline("default@1".to_owned()), public: Vec::new() },
         run: Run::Running,
         needs: Vec::new(),
         deadline: Duration::from_secs(60),

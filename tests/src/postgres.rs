@@ -14,7 +14,7 @@ use drivers::{Driver, Listing, Log, Scope};
 use planner::identity::{InstanceKey, Sha, Trust};
 use planner::names;
 use planner::resource::{Backend, Failure, Fingerprint, Kind, Owner, Phase, Resource, ResourceId, Run};
-use planner::spec::{Origin, Spec};
+use planner::spec::{DataFrom, Origin, Spec};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
@@ -26,7 +26,7 @@ fn resource(key: &InstanceKey, sha: u8, generation: u32) -> Resource {
     let owner = Owner::Env(key.env(&of.project, &of.sha, of.trust));
     Resource {
         id: ResourceId { backend: Backend::Postgres, owner, generation, kind: Kind::Database, name: "main".into() },
-        spec: Spec::Database { of, baseline: "default@1".into(), extensions: BTreeSet::new() },
+        spec: Spec::Database { of, from: DataFrom::Baseline("default@1".into()), extensions: BTreeSet::new() },
         run: Run::Running,
         needs: Vec::new(),
         deadline: Duration::from_secs(60),
@@ -193,8 +193,8 @@ async fn an_unknown_baseline_is_permanent_and_leaves_nothing() {
     let server = shared::server().await;
     let (driver, key) = instance(server, 8);
     let mut resource = resource(&key, 1, 1);
-    if let Spec::Database { baseline, .. } = &mut resource.spec {
-        "masked@7".clone_into(baseline);
+    if let Spec::Database { from, .. } = &mut resource.spec {
+        *from = DataFrom::Baseline("masked@7".to_owned());
     }
     let refused = driver.ensure(&resource, &Listing::new(), &Log::none()).await.unwrap_err();
     assert!(matches!(&refused, Failure::Permanent { text } if text.contains("masked@7")), "{refused:?}");

@@ -4,6 +4,7 @@
 
 pub mod docker;
 pub mod git;
+pub mod github;
 mod log;
 pub mod objects;
 pub mod postgres;

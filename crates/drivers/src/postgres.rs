@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use planner::identity::{EnvId, InstanceKey};
 use planner::names;
 use planner::resource::{Backend, Failure, Kind, Observed, Owner, Resource, ResourceId, Run};
-use planner::spec::{Origin, Spec};
+use planner::spec::{DataFrom, Origin, Spec};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
@@ -246,7 +246,7 @@ impl Driver for Postgres {
     }
 
     async fn ensure(&self, resource: &Resource, _: &Listing, log: &Log) -> Result<Observed, Failure> {
-        let (Some((env, generation, name)), Spec::Database { of, baseline, extensions }) =
+        let (Some((env, generation, name)), Spec::Database { of, from: DataFrom::Baseline(baseline), extensions }) =
             (Postgres::place(&resource.id), &resource.spec)
         else {
             return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));

@@ -13,7 +13,6 @@ use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time};
 use planner::manifest::Manifest;
 use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
 use planner::resource::{Action, Backend, Kind, Observed, Outputs, Phase, Resource, ResourceId, Run};
-use planner::spec::{Pulled, Spec};
 
 const BACKENDS: [Backend; 3] = [Backend::Engine, Backend::Postgres, Backend::Objects];
 
@@ -136,23 +135,12 @@ fn step_is_only_calls(events: &[Event]) -> bool {
 }
 
 fn made(resource: &Resource) -> Observed {
-    let (project, sha, trust) = match &resource.spec {
-        Spec::Network(of)
-        | Spec::Pulled(Pulled { of, .. })
-        | Spec::Database { of, .. }
-        | Spec::Bucket { of, .. }
-        | Spec::Volume { of, .. } => (&of.project, of.sha, of.trust),
-        Spec::Image(build) => (&build.of.project, build.of.sha, build.of.trust),
-        Spec::Job(container) | Spec::Container(container) => {
-            (&container.of.project, container.of.sha, container.of.trust)
-        }
-    };
     let is_job = resource.id.kind == Kind::Job;
     let outputs = Outputs {
         id: Some(resource.id.to_string()),
         address: Some([10, 210, 0, 2].into()),
         baseline: Some("default@1".into()),
-        commit: Some((project.clone(), sha, trust)),
+        commit: resource.spec.of().map(|of| (of.project.clone(), of.sha, of.trust)),
         secrets: None,
         oom: 0,
         ..Outputs::default()

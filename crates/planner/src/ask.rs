@@ -235,12 +235,11 @@ impl Asking<'_> {
     }
 
     fn approve(mut self, actor: &Actor) -> Result<String, String> {
+        if !self.subject.foreign {
+            return self.stage(None).map(|answer| format!("the project's own code needs no approval; {answer}"));
+        }
         self.may_stage()?;
         let Origin { project, sha, .. } = self.subject.of.clone();
-        if !self.subject.foreign {
-            self.want(None);
-            return Ok("the project's own code needs no approval; staging".to_owned());
-        }
         if !self.policy.projects.get(&project).is_some_and(|project| project.forks) {
             return Err(never(&project));
         }

@@ -99,6 +99,30 @@ pub struct ResourceId {
     pub name: String,
 }
 
+impl ResourceId {
+    /// The database of a baseline's version that all others are clones of.
+    #[must_use]
+    pub fn template(version: &str) -> ResourceId {
+        ResourceId::of_baseline(version, Backend::Postgres, Kind::Database, "main".to_owned())
+    }
+
+    /// The objects of a baseline's version.
+    #[must_use]
+    pub fn snapshot(version: &str) -> ResourceId {
+        ResourceId::of_baseline(version, Backend::Objects, Kind::Bucket, "main".to_owned())
+    }
+
+    /// A clone made ahead; `name` is `spare-<n>`, unique within the version.
+    #[must_use]
+    pub fn spare(version: &str, name: String) -> ResourceId {
+        ResourceId::of_baseline(version, Backend::Postgres, Kind::Database, name)
+    }
+
+    fn of_baseline(version: &str, backend: Backend, kind: Kind, name: String) -> ResourceId {
+        ResourceId { backend, owner: Owner::Baseline(version.to_owned()), generation: 0, kind, name }
+    }
+}
+
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}/{}", self.owner, self.generation, self.kind.as_str(), self.name)
@@ -187,6 +211,15 @@ pub struct Outputs {
     pub addresses: Vec<IpAddr>,
     /// Databases and buckets: the baseline version that they were made from.
     pub baseline: Option<String>,
+    /// Databases and buckets, of environments and of baselines, where it is cheap to know: bytes.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Databases: tables that hold rows of the application's.
+    #[serde(default)]
+    pub tables: Option<u64>,
+    /// Buckets: objects.
+    #[serde(default)]
+    pub objects: Option<u64>,
     /// Environment-owned things whose backend records it: the commit, for adoption after a lost store.
     pub commit: Option<(ProjectName, Sha, Trust)>,
     /// Containers: [`crate::secrets::digest`] of the secrets that it was created with; none if it got none.

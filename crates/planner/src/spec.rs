@@ -1,6 +1,7 @@
 //! What resources are made of. Specs hold intent and names of secrets, never addresses, passwords or ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,12 @@ pub enum Spec {
     Image(Build),
     /// An image that CI built and pushed. Of [`crate::resource::Kind::Image`], as a built one.
     Pulled(Pulled),
-    /// A database and the role that owns it, both `sst_<env>_<g>`, from this baseline version.
+    /// A database and the role that owns it, both `sst_<env>_<g>`.
     Database {
         /// The commit.
         of: Origin,
-        /// Such as `default@1`.
-        baseline: String,
+        /// What it begins with.
+        from: DataFrom,
         /// Extensions that the manifest names, made by the administrator.
         extensions: BTreeSet<String>,
     },
@@ -41,10 +42,26 @@ pub enum Spec {
     Bucket {
         /// The commit.
         of: Origin,
-        /// Such as `default@1`.
-        baseline: String,
+        /// What it begins with.
+        from: DataFrom,
         /// Prefixes of keys that may be read without a signature.
         public: Vec<String>,
+    },
+    /// The sealed database of a baseline's version, which environments' databases are clones of. Whole once it is sealed.
+    Template {
+        /// What is loaded into it.
+        from: DatabaseFrom,
+        /// A file of SQL that is run on the copy before it is sealed: it masks what nobody may see.
+        mask: Option<PathBuf>,
+        /// Extensions that its data need, made by the administrator.
+        extensions: BTreeSet<String>,
+    },
+    /// The sealed objects of a baseline's version, which environments' buckets begin with. Whole once they are sealed.
+    Snapshot(ObjectsFrom),
+    /// A clone of a template made ahead. Making a database claims one that is whole; the spare is gone then.
+    Spare {
+        /// Extensions beyond the baseline's own, of the manifests that it is meant for.
+        extensions: BTreeSet<String>,
     },
     /// A companion's bounded data, one for each generation and service, named as the service.
     Volume {
@@ -60,16 +77,85 @@ pub enum Spec {
 }
 
 impl Spec {
-    /// The commit that it is made of.
+    /// The commit that it is made of; none of what belongs to a baseline.
     #[must_use]
-    pub fn of(&self) -> &Origin {
+    pub fn of(&self) -> Option<&Origin> {
         match self {
-            Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => of,
-            Spec::Image(build) => &build.of,
-            Spec::Pulled(pulled) => &pulled.of,
-            Spec::Job(container) | Spec::Container(container) => &container.of,
+            Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => {
+                Some(of)
+            }
+            Spec::Image(build) => Some(&build.of),
+            Spec::Pulled(pulled) => Some(&pulled.of),
+            Spec::Job(container) | Spec::Container(container) => Some(&container.of),
+            Spec::Template { .. } | Spec::Snapshot(_) | Spec::Spare { .. } => None,
         }
     }
+}
+
+/// What an environment's data begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataFrom {
+    /// A version of a baseline, such as `default@1`.
+    Baseline(String),
+    /// The same part of another environment's generation, as it is when the copy is made. Trusted code of one project only.
+    Carry {
+        /// The part that is copied.
+        from: ResourceId,
+        /// The version that its data once began with.
+        baseline: String,
+    },
+}
+
+impl DataFrom {
+    /// The version that the data began with, however often they were carried on since.
+    #[must_use]
+    pub fn baseline(&self) -> &str {
+        match self {
+            DataFrom::Baseline(baseline) | DataFrom::Carry { baseline, .. } => baseline,
+        }
+    }
+}
+
+/// Where the database of a baseline's version comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DatabaseFrom {
+    /// Nowhere: no tables.
+    Empty,
+    /// A file of SQL, or a dump in any format of `pg_dump`; which one its content tells.
+    File(PathBuf),
+    /// A running server, which is only read.
+    Server {
+        /// `postgresql://user@host:port/database`, without a password.
+        url: String,
+        /// Holds the password, mode 0600.
+        password_file: Option<PathBuf>,
+    },
+    /// The database of an environment of trusted code.
+    Env(ResourceId),
+}
+
+/// Where the objects of a baseline's version come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectsFrom {
+    /// Nowhere: no objects.
+    Empty,
+    /// A folder on this machine: paths below it are keys.
+    Folder(PathBuf),
+    /// A bucket of an S3 server, which is only read.
+    Bucket {
+        /// Base URL; none for Amazon's.
+        endpoint: Option<String>,
+        /// Its region.
+        region: String,
+        /// The bucket's name.
+        bucket: String,
+        /// Only keys that begin with it, which is cut off; empty for all.
+        prefix: String,
+        /// Holds `access_key_id` and `secret_access_key`, mode 0600; none for a bucket that everybody may read.
+        credentials_file: Option<PathBuf>,
+    },
+    /// The bucket of an environment of trusted code.
+    Env(ResourceId),
 }
 
 /// How an image is built.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use drivers::{Driver, Listing, Log, Secrets, Veil};
 use planner::event::{CallId, Event};
 use planner::resource::{Action, Backend, Failure, Kind, Observed, Resource, ResourceId};
+use planner::spec::Spec;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -98,13 +99,14 @@ impl Calls {
     /// What hides the secrets that the thing may know.
     fn veil(&self, action: &Action) -> Veil {
         let Action::Ensure(resource) = action else { return Veil::default() };
-        self.secrets.veil(resource.spec.of())
+        resource.spec.of().map(|of| self.secrets.veil(of)).unwrap_or_default()
     }
 
-    /// Builds and jobs have a log that people read; the rest is read from the engine or not at all.
+    /// Builds, jobs and baselines have a log that people read; the rest is read from the engine or not at all.
     fn log(&self, action: &Action) -> (Log, Option<End>) {
         let Action::Ensure(resource) = action else { return (Log::none(), None) };
-        if !matches!(resource.id.kind, Kind::Image | Kind::Job) {
+        let baseline = matches!(resource.spec, Spec::Template { .. } | Spec::Snapshot(_));
+        if !baseline && !matches!(resource.id.kind, Kind::Image | Kind::Job) {
             return (Log::none(), None);
         }
         let path = self.dir.log(&resource.id);

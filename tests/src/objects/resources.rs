@@ -6,7 +6,7 @@ use drivers::objects::{ObjectStore, Objects};
 use drivers::{Driver, Listing, Log, Scope};
 use planner::identity::InstanceKey;
 use planner::resource::{Failure, Kind, Owner, Phase, Resource, Run};
-use planner::spec::Spec;
+use planner::spec::{DataFrom, Spec};
 
 use super::{DOMAIN, Place, bucket, env, key, origin, until};
 use crate::conformance::{Suite, conforms};
@@ -110,8 +110,10 @@ async fn refusals_say_what_to_do() {
         }
     };
     let of = || origin(3);
-    let unknown =
-        refused(&|r| r.spec = Spec::Bucket { of: of(), baseline: "big@3".to_owned(), public: Vec::new() }).await;
+    let unknown = refused(&|r| {
+        r.spec = Spec::Bucket { of: of(), from: DataFrom::Baseline("big@3".to_owned()), public: Vec::new() }
+    })
+    .await;
     assert!(unknown.contains("big@3") && unknown.contains("default@1"), "{unknown}");
     assert!(refused(&|r| r.spec = Spec::Network(of())).await.contains("not specified as a bucket"));
     assert!(refused(&|r| r.id.kind = Kind::Database).await.contains("not a bucket"));

@@ -2,7 +2,7 @@
 
 use planner::event::CallId;
 use planner::resource::{Action, Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
-use planner::spec::{Origin, Spec};
+use planner::spec::Spec;
 
 use super::world::{Due, World};
 
@@ -44,7 +44,7 @@ pub struct Call {
 
 /// What an effect came to.
 enum Outcome {
-    Done(Option<Observed>),
+    Done(Option<Box<Observed>>),
     Failed(Failure),
     Waits,
 }
@@ -80,7 +80,7 @@ impl World {
             self.calls.remove(&number);
         }
         let millis = self.rng.between(1, 800);
-        self.later(millis, Due::Reply { life, call, result: Err(Failure::Cancelled) });
+        self.later(millis, Due::Reply { life, call, result: Box::new(Err(Failure::Cancelled)) });
     }
 
     /// Sidestage died: nobody waits for answers any more, and some requests never left.
@@ -153,7 +153,7 @@ impl World {
             }
             Outcome::Done(observed) => {
                 self.calls.remove(&number);
-                self.answer(&call, Ok(observed), 0);
+                self.answer(&call, Ok(observed.map(|observed| *observed)), 0);
             }
             Outcome::Failed(failure) => {
                 self.calls.remove(&number);
@@ -176,7 +176,7 @@ impl World {
             _ => result,
         };
         let millis = wait + self.span(1, 400);
-        self.later(millis, Due::Reply { life: call.life, call: call.call, result });
+        self.later(millis, Due::Reply { life: call.life, call: call.call, result: Box::new(result) });
     }
 
     /// What was waited for has happened: the waiting calls are answered.
@@ -272,9 +272,9 @@ impl World {
 
     /// What the backend writes beside a thing: whose it is.
     fn label(&mut self, resource: &Resource) {
-        let Some(of) = origin(&resource.spec).cloned() else { return };
+        let Some(of) = resource.spec.of().cloned() else { return };
         let baseline = match &resource.spec {
-            Spec::Database { baseline, .. } | Spec::Bucket { baseline, .. } => Some(baseline.clone()),
+            Spec::Database { from, .. } | Spec::Bucket { from, .. } => Some(from.baseline().to_owned()),
             _ => None,
         };
         let Some(thing) = self.things.get_mut(&resource.id) else { return };
@@ -308,7 +308,7 @@ impl World {
     }
 
     fn there(&self, id: &ResourceId) -> Outcome {
-        Outcome::Done(self.things.get(id).map(|thing| thing.observed.clone()))
+        Outcome::Done(self.things.get(id).map(|thing| Box::new(thing.observed.clone())))
     }
 
     fn make_plain(&mut self, resource: &Resource) -> Outcome {
@@ -329,7 +329,7 @@ impl World {
     }
 
     fn make_image(&mut self, resource: &Resource) -> Outcome {
-        let of = origin(&resource.spec).map(|of| (of.project.clone(), of.sha));
+        let of = resource.spec.of().map(|of| (of.project.clone(), of.sha));
         if self.things.get(&resource.id).is_none_or(|thing| thing.observed.phase != Phase::Whole) {
             if let (Spec::Pulled(pulled), Some(code)) = (&resource.spec, &of) {
                 if self.pushed.get(code).is_none_or(|at| *at > self.now) {
@@ -430,14 +430,4 @@ fn uses_of(resource: &Resource) -> Vec<ResourceId> {
     }
     let used = |need: &&ResourceId| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume);
     resource.needs.iter().filter(used).cloned().collect()
-}
-
-/// The commit that a spec is made of.
-pub fn origin(spec: &Spec) -> Option<&Origin> {
-    match spec {
-        Spec::Network(of) | Spec::Database { of, .. } | Spec::Bucket { of, .. } | Spec::Volume { of, .. } => Some(of),
-        Spec::Pulled(pulled) => Some(&pulled.of),
-        Spec::Image(build) => Some(&build.of),
-        Spec::Job(container) | Spec::Container(container) => Some(&container.of),
-    }
 }

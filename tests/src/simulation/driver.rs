@@ -37,7 +37,7 @@ impl WorldDriver {
             world.call(0, call, action);
             while let Some(due) = world.pop(Time(u64::MAX)) {
                 match world.happen(due) {
-                    Some(Due::Reply { call: answered, result, .. }) if answered == call => return result,
+                    Some(Due::Reply { call: answered, result, .. }) if answered == call => return *result,
                     _ => {}
                 }
             }
@@ -86,7 +86,7 @@ mod tests {
 
     use planner::identity::{EnvId, Trust};
     use planner::resource::{Fingerprint, Kind, Owner};
-    use planner::spec::{Build, Container, Health, ImageSource, Origin, Spec};
+    use planner::spec::{Build, Container, DataFrom, Health, ImageSource, Origin, Spec};
 
     use super::*;
     use crate::conformance::{Suite, conforms};
@@ -103,11 +103,12 @@ mod tests {
         };
         match backend {
             Backend::Postgres => {
-                let spec = Spec::Database { of, baseline: "default@1".into(), extensions: Default::default() };
+                let spec =
+                    Spec::Database { of, from: DataFrom::Baseline("default@1".into()), extensions: Default::default() };
                 vec![make(Kind::Database, "main", spec, Vec::new())]
             }
             Backend::Objects => {
-                let spec = Spec::Bucket { of, baseline: "default@1".into(), public: Vec::new() };
+                let spec = Spec::Bucket { of, from: DataFrom::Baseline("default@1".into()), public: Vec::new() };
                 vec![make(Kind::Bucket, "main", spec, Vec::new())]
             }
             Backend::Engine => {

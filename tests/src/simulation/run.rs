@@ -264,9 +264,9 @@ impl Sim {
             if life == self.life {
                 let twice = !self.calm && self.world.rng.chance(20);
                 if twice {
-                    self.inbox.push(Event::Returned { call, result: result.clone() });
+                    self.inbox.push(Event::Returned { call, result: (*result).clone() });
                 }
-                self.inbox.push(Event::Returned { call, result });
+                self.inbox.push(Event::Returned { call, result: *result });
             }
             return None;
         }

@@ -66,7 +66,7 @@ pub enum Due {
     /// A call reaches its backend.
     Land(u64),
     /// A call's answer reaches Sidestage.
-    Reply { life: u32, call: CallId, result: Result<Option<Observed>, Failure> },
+    Reply { life: u32, call: CallId, result: Box<Result<Option<Observed>, Failure>> },
     /// A job's process ends.
     JobEnds { id: ResourceId, born: u64, starts: u32 },
     /// A container's process has come up, or has not.

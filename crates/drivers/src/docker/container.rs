@@ -15,6 +15,7 @@ use planner::names;
 use planner::resource::{Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
 use planner::spec::{Container, ImageSource};
 
+use super::creation::Order;
 use super::network::{env_of, network_of};
 use super::{Docker, health, is_absent, is_conflict, labels, lock, spoken};
 use crate::{Listing, Log};
@@ -110,7 +111,8 @@ impl Docker {
                 }
                 self.delete(&found.id).await?;
             }
-            if let Some(made) = self.create(resource, container, needs, &network, log).await? {
+            let order = Order { resource, container, needs, network: &network, log };
+            if let Some(made) = self.create(&order).await? {
                 return Ok(made);
             }
             // An earlier call that was lost is landing: the engine reserves a name before it shows the container.

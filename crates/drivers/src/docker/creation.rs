@@ -16,40 +16,46 @@ use super::volume::mount;
 use super::{Docker, is_absent, is_conflict, labels};
 use crate::{Listing, Log};
 
+/// What a container is made of.
+pub(super) struct Order<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) container: &'a Container,
+    /// What was last observed of what it needs.
+    pub(super) needs: &'a Listing,
+    /// The engine's id of its network.
+    pub(super) network: &'a str,
+    pub(super) log: &'a Log,
+}
+
 impl Docker {
     /// Creates it; none if its name is taken.
-    pub(super) async fn create(
+    pub(super) async fn create(&self, order: &Order<'_>) -> Result<Option<Found>, Failure> {
+        let id = &order.resource.id;
+        let (body, strict) = self.body(order, &id.name).await?;
+        self.create_as(&names::container(env_of(id)?, id.generation, &id.name), body, strict, order.log).await
+    }
+
+    /// Creates what a body asks for under a full name; none if the name is taken.
+    pub(super) async fn create_as(
         &self,
-        resource: &Resource,
-        container: &Container,
-        needs: &Listing,
-        network: &str,
+        full: &str,
+        body: ContainerCreateBody,
+        strict: bool,
         log: &Log,
     ) -> Result<Option<Found>, Failure> {
-        let id = &resource.id;
-        let env = env_of(id)?;
-        let (body, strict) = self.body(resource, container, needs, network, &id.name, log).await?;
         let asked = body.host_config.clone().unwrap_or_default();
-        let options =
-            CreateContainerOptionsBuilder::default().name(&names::container(env, id.generation, &id.name)).build();
+        let options = CreateContainerOptionsBuilder::default().name(full).build();
         let made = match self.engine().await?.create_container(Some(options), body).await {
             Err(error) if is_conflict(&error) => return Ok(None),
-            made => made.map_err(|error| self.fail(&format!("creating {}", id.name), &error))?,
+            made => made.map_err(|error| self.fail(&format!("creating {full}"), &error))?,
         };
         let seen = self.approve(&made.id, &made.warnings, &asked, strict, log).await?;
         Ok(Some(Found { id: made.id, seen }))
     }
 
     /// The request that creates it under this name in its network, and whether its body is the strict one.
-    pub(super) async fn body(
-        &self,
-        resource: &Resource,
-        container: &Container,
-        needs: &Listing,
-        network: &str,
-        name: &str,
-        log: &Log,
-    ) -> Result<(ContainerCreateBody, bool), Failure> {
+    pub(super) async fn body(&self, order: &Order<'_>, name: &str) -> Result<(ContainerCreateBody, bool), Failure> {
+        let Order { resource, container, needs, network, log } = *order;
         let id = &resource.id;
         let env = env_of(id)?;
         let (image, inspected) = self.image_for(container, needs, log).await?;
@@ -93,7 +99,7 @@ impl Docker {
 
     /// Makes sure that the engine kept the settings that matter: a limit that silently is none must not run anything.
     /// Answers what the engine says of the container.
-    pub(super) async fn approve(
+    async fn approve(
         &self,
         container: &str,
         warnings: &[String],

@@ -295,7 +295,11 @@ impl Driver for Docker {
                 let work = Box::pin(self.ensure_container(resource, container, needs, log));
                 within(resource.deadline, &resource.id, work).await
             }
-            Spec::Database { .. } | Spec::Bucket { .. } => {
+            Spec::Database { .. }
+            | Spec::Bucket { .. }
+            | Spec::Template { .. }
+            | Spec::Snapshot(_)
+            | Spec::Spare { .. } => {
                 Err(Failure::permanent(format!("{} is nothing that a container engine holds", resource.id)))
             }
         }

@@ -10,16 +10,17 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
-    ResizeContainerTTYOptionsBuilder, StartContainerOptions,
+    AttachContainerOptionsBuilder, ListContainersOptionsBuilder, ResizeContainerTTYOptionsBuilder,
+    StartContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use planner::names;
 use planner::resource::{Failure, Resource, ResourceId};
-use planner::spec::{Container, Spec};
+use planner::spec::Spec;
 use tokio::io::AsyncWrite;
 
+use super::creation::Order;
 use super::network::{env_of, network_of};
 use super::{Docker, is_absent, labels, lock, one_line};
 use crate::{Listing, Log};
@@ -89,7 +90,8 @@ impl Docker {
         let full = names::container(env_of(&resource.id)?, resource.id.generation, &name);
         // Before it exists: clearing away must never take it for a leftover.
         lock(&self.inner.oneoffs).insert(full.clone());
-        let made = self.make(resource, container, needs, &network, &name, &full, terminal.is_some()).await;
+        let order = Order { resource, container, needs, network: &network, log: &Log::none() };
+        let made = self.make(&order, &name, &full, terminal.is_some()).await;
         let id = made.inspect_err(|_| {
             lock(&self.inner.oneoffs).remove(&full);
         })?;
@@ -103,19 +105,8 @@ impl Docker {
         Ok((oneoff, ends))
     }
 
-    #[allow(clippy::too_many_arguments)]
-    async fn make(
-        &self,
-        resource: &Resource,
-        container: &Container,
-        needs: &Listing,
-        network: &str,
-        name: &str,
-        full: &str,
-        terminal: bool,
-    ) -> Result<String, Failure> {
-        let log = Log::none();
-        let (body, strict) = self.body(resource, container, needs, network, name, &log).await?;
+    async fn make(&self, order: &Order<'_>, name: &str, full: &str, terminal: bool) -> Result<String, Failure> {
+        let (body, strict) = self.body(order, name).await?;
         let mut labels = body.labels.clone().unwrap_or_default();
         labels.insert(labels::KIND.to_owned(), labels::RUN.to_owned());
         labels.insert(labels::NAME.to_owned(), name.to_owned());
@@ -129,12 +120,8 @@ impl Docker {
             attach_stderr: Some(true),
             ..body
         };
-        let asked = body.host_config.clone().unwrap_or_default();
-        let options = CreateContainerOptionsBuilder::default().name(full).build();
-        let made = self.engine().await?.create_container(Some(options), body).await;
-        let made = made.map_err(|error| self.fail("making a container to run it in", &error))?;
-        self.approve(&made.id, &made.warnings, &asked, strict, &log).await?;
-        Ok(made.id)
+        let made = self.create_as(full, body, strict, order.log).await?;
+        made.map(|made| made.id).ok_or_else(|| Failure::transient(format!("another container is called {full}")))
     }
 
     /// Its ends, before it starts, so that nothing it says is lost.

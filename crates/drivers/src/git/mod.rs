@@ -37,6 +37,8 @@ pub use dockerignore::Dockerignore;
 
 use crate::Forge;
 use mirror::Mirror;
+pub(crate) use refs::unknown;
+pub(crate) use run::clean;
 
 /// How long at least between two looks at the files of a repository's refs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -75,9 +77,34 @@ impl GitForge {
             );
         }
         let refs = globs.build().map_err(|error| format!("refs: {error}"))?;
-        let mirror = Arc::new(Mirror::new(mirror, source));
-        let modules = Mutex::default();
-        Ok(GitForge { mirror, bases, refs, extras: SourceSettings::default(), modules, listed: AtomicU64::new(0) })
+        let forge = GitForge::over(Mirror::new(mirror, Some(source)));
+        Ok(GitForge { bases, refs, ..forge })
+    }
+
+    /// The mirror of a repository that another forge hands out: what was fetched is read from it, and nothing listed.
+    pub(crate) fn mirror(mirror: PathBuf) -> GitForge {
+        GitForge::over(Mirror::new(mirror, None))
+    }
+
+    fn over(mirror: Mirror) -> GitForge {
+        GitForge {
+            mirror: Arc::new(mirror),
+            bases: Vec::new(),
+            refs: GlobSet::empty(),
+            extras: SourceSettings::default(),
+            modules: Mutex::default(),
+            listed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the commit is in the mirror.
+    pub(crate) async fn has(&self, sha: &Sha) -> bool {
+        self.mirror.has(sha).await
+    }
+
+    /// Fetches one commit into the mirror; see [`Mirror::fetch_from`].
+    pub(crate) async fn fetch_from(&self, sha: &Sha, url: &str, token: &str) -> Result<(), Failure> {
+        self.mirror.fetch_from(sha, url, token).await
     }
 
     /// The same forge, whose builds get this beyond the commit's own files.

@@ -152,7 +152,7 @@ impl GitForge {
 }
 
 /// The line for a name that nothing has, with those that may have been meant.
-fn unknown(name: &str, names: &[String]) -> String {
+pub(crate) fn unknown(name: &str, names: &[String]) -> String {
     let wanted = name.strip_prefix("branch/").or_else(|| name.strip_prefix("tag/")).unwrap_or(name);
     let begin: Vec<&str> = names.iter().map(String::as_str).filter(|known| known.starts_with(wanted)).collect();
     let like = |known: &str| strsim::jaro_winkler(&wanted.to_lowercase(), &known.to_lowercase());

@@ -8,7 +8,7 @@ use planner::names;
 use planner::resource::{
     Backend, Failure, Fingerprint, Kind, Observed, Outputs, Owner, Phase, Resource, ResourceId, Run,
 };
-use planner::spec::Spec;
+use planner::spec::{DataFrom, Spec};
 
 use super::ObjectStore;
 use super::generations::{Generation, State, Usage};
@@ -82,7 +82,7 @@ impl Driver for Objects {
 
     async fn ensure(&self, resource: &Resource, _needs: &Listing, log: &Log) -> Result<Observed, Failure> {
         let env = env_of(&resource.id)?;
-        let Spec::Bucket { of, baseline, public } = &resource.spec else {
+        let Spec::Bucket { of, from: DataFrom::Baseline(baseline), public } = &resource.spec else {
             return Err(Failure::permanent(format!("{} is not specified as a bucket", resource.id)));
         };
         let number = resource.id.generation;

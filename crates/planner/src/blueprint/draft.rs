@@ -13,7 +13,7 @@ use crate::identity::{EnvId, InstanceKey};
 use crate::manifest::Manifest;
 use crate::policy::Policy;
 use crate::resource::{Backend, Kind, Owner, Resource, ResourceId, Run};
-use crate::spec::{Container, ImageSource, Origin, Spec};
+use crate::spec::{Container, DataFrom, ImageSource, Origin, Spec};
 
 /// What creating a container may take on top of its own start.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -55,15 +55,15 @@ impl Draft<'_> {
     }
 
     fn data(&self) -> Vec<Resource> {
-        let (of, baseline) = (self.of.clone(), self.begun.baseline.clone());
+        let (of, from) = (self.of.clone(), DataFrom::Baseline(self.begun.baseline.clone()));
         let mut data = Vec::new();
         if self.manifest.database.is_some() {
             let extensions = self.manifest.extensions.clone();
-            let spec = Spec::Database { of: of.clone(), baseline: baseline.clone(), extensions };
+            let spec = Spec::Database { of: of.clone(), from: from.clone(), extensions };
             data.push(self.part(Backend::Postgres, Kind::Database, "main", spec, Vec::new()));
         }
         if self.manifest.objects.is_some() {
-            let spec = Spec::Bucket { of, baseline, public: self.manifest.public.clone() };
+            let spec = Spec::Bucket { of, from, public: self.manifest.public.clone() };
             data.push(self.part(Backend::Objects, Kind::Bucket, "main", spec, Vec::new()));
         }
         data
@@ -95,7 +95,7 @@ impl Draft<'_> {
     ) -> Resource {
         let id = self.id(backend, kind, name);
         let (image, baseline) = match &spec {
-            Spec::Database { baseline, .. } | Spec::Bucket { baseline, .. } => (None, Some(baseline.as_str())),
+            Spec::Database { from, .. } | Spec::Bucket { from, .. } => (None, Some(from.baseline())),
             Spec::Job(Container { image, .. }) | Spec::Container(Container { image, .. }) => match image {
                 ImageSource::Built(image) => (Some(image.name.as_str()), None),
                 ImageSource::Named(image) => (Some(image.as_str()), None),

@@ -50,6 +50,16 @@ pub struct Failed {
     pub killed: bool,
 }
 
+impl Failed {
+    /// Before the first failure.
+    fn none(id: &ResourceId, fingerprint: &Fingerprint) -> Failed {
+        let (id, fingerprint, text) = (id.clone(), fingerprint.clone(), String::new());
+        let (at, next, waits) = (Time::default(), Time::default(), None);
+        let (attempts, faults, permanent, waiting, killed) = (0, 0, false, false, false);
+        Failed { id, fingerprint, attempts, faults, at, next, text, permanent, waiting, waits, killed }
+    }
+}
+
 /// Failures to rest or remove are kept apart from those to ensure.
 pub(super) fn of_lowering() -> Fingerprint {
     Fingerprint("lowering".to_owned())
@@ -110,36 +120,21 @@ impl Ledger {
             Failure::Cancelled => return,
         };
         let healthy = self.healthy_for(id, now) >= HEALTH;
-        let before = self.failure(id, fingerprint).filter(|_| !healthy);
-        let (attempts, faults) = before.map_or((0, 0), |failed| (failed.attempts, failed.faults));
-        let (attempts, faults) = (attempts + 1, faults + u32::from(own_fault));
+        let before = self.failure(id, fingerprint).filter(|_| !healthy).cloned();
+        let before = before.unwrap_or_else(|| Failed::none(id, fingerprint));
+        let (attempts, faults) = (before.attempts + 1, before.faults + u32::from(own_fault));
         // A container may need something that is not up yet, so its own fault is believed the third time only.
         let permanent = own_fault && (id.kind != Kind::Container || faults >= STARTS);
         let next = now.after(backoff(&id.to_string(), attempts));
-        let waits = before.and_then(|failed| failed.waits);
-        let (id, fingerprint) = (id.clone(), fingerprint.clone());
         let (waiting, killed) = (false, false);
-        self.put_failure(Failed {
-            id,
-            fingerprint,
-            attempts,
-            faults,
-            at: now,
-            next,
-            text,
-            permanent,
-            waiting,
-            waits,
-            killed,
-        });
+        self.put_failure(Failed { attempts, faults, at: now, next, text, permanent, waiting, killed, ..before });
     }
 
     /// What it needs is not there yet: no attempt, no failure. Asked for again in a few seconds, until its time is up.
     pub(super) fn note_waiting(&mut self, resource: &Resource, text: &str, now: Time) {
-        let (id, fingerprint) = (resource.id.clone(), resource.fingerprint.clone());
-        let before = self.failure(&id, &fingerprint);
-        let (attempts, faults) = before.map_or((0, 0), |failed| (failed.attempts, failed.faults));
-        let (since, times) = before.and_then(|failed| failed.waits).unwrap_or((now, 0));
+        let (id, fingerprint) = (&resource.id, &resource.fingerprint);
+        let before = self.failure(id, fingerprint).cloned().unwrap_or_else(|| Failed::none(id, fingerprint));
+        let (since, times) = before.waits.unwrap_or((now, 0));
         let limit = match &resource.spec {
             Spec::Pulled(pulled) => pulled.wait,
             _ => WAIT,
@@ -149,19 +144,7 @@ impl Ledger {
         let text = if permanent { over } else { text.to_owned() };
         let (waiting, waits, killed) = (!permanent, Some((since, times + 1)), false);
         let next = now.after(ask_again(&id.to_string(), times + 1));
-        self.put_failure(Failed {
-            id,
-            fingerprint,
-            attempts,
-            faults,
-            at: now,
-            next,
-            text,
-            permanent,
-            waiting,
-            waits,
-            killed,
-        });
+        self.put_failure(Failed { at: now, next, text, permanent, waiting, waits, killed, ..before });
     }
 
     /// The process that has failed just now was ended by the kernel at its limit of memory.

@@ -141,6 +141,8 @@ fn lane(want: &Want<'_>) -> Lane {
         Kind::Image if matches!(want.part.spec, Spec::Pulled(_)) => Lane::Start,
         Kind::Image => Lane::Build,
         Kind::Job => Lane::Job,
+        Kind::Database if matches!(want.part.spec, Spec::Spare { .. }) => Lane::Spare,
+        Kind::Database | Kind::Bucket if want.part.spec.of().is_none() => Lane::Data,
         _ if want.ready => Lane::Wake,
         _ => Lane::Start,
     }

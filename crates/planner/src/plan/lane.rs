@@ -23,6 +23,10 @@ pub enum Lane {
     Job,
     /// Builds.
     Build,
+    /// Templates and snapshots of baselines: loading a dump may take hours.
+    Data,
+    /// Clones made ahead.
+    Spare,
 }
 
 impl Lane {
@@ -31,7 +35,8 @@ impl Lane {
     pub fn slots(self, policy: &Policy) -> usize {
         match self {
             Lane::Build => policy.limits.builds.max(1),
-            Lane::Job => 2,
+            Lane::Job | Lane::Data => 2,
+            Lane::Spare => 1,
             Lane::Start | Lane::Rest | Lane::Remove => 4,
             Lane::Wake => 3 * policy.limits.awake.max(1),
         }
@@ -47,6 +52,8 @@ impl Lane {
             Lane::Start => "starts",
             Lane::Job => "release commands",
             Lane::Build => "builds",
+            Lane::Data => "baselines",
+            Lane::Spare => "clones made ahead",
         }
     }
 }

@@ -67,7 +67,7 @@ impl Sight<'_> {
     fn cancel(self, plan: &mut Plan) {
         for (call, under_way) in &self.ledger.calls {
             let id = under_way.action.id();
-            let can = matches!(under_way.lane, Lane::Build | Lane::Job) && !under_way.cancelled;
+            let can = matches!(under_way.lane, Lane::Build | Lane::Job | Lane::Data) && !under_way.cancelled;
             let wanted = self.desired.want.get(id).is_some_and(|want| want.run == want.part.run);
             if can && !wanted {
                 plan.cancel.push(*call);

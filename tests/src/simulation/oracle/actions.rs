@@ -8,7 +8,6 @@ use planner::resource::{Action, Kind, Owner, Resource, ResourceId, Run};
 
 use super::told::is_complete;
 use super::{Flight, Oracle, World};
-use crate::simulation::calls::origin;
 
 /// Removals and rests count as under way at least this long.
 const SHORT: Duration = Duration::from_secs(20);
@@ -59,7 +58,7 @@ impl Oracle {
 
     fn judge_trust(&mut self, now: Time, resource: &Resource) -> Result<(), String> {
         let id = &resource.id;
-        let Some(of) = origin(&resource.spec).cloned() else { return Ok(()) };
+        let Some(of) = resource.spec.of().cloned() else { return Ok(()) };
         match &id.owner {
             Owner::Env(env) if *env != self.key.env(&of.project, &of.sha, of.trust) => {
                 return Err(format!("{id} is made of another commit: {of:?}"));
@@ -98,7 +97,7 @@ impl Oracle {
     /// A generation that has never been ready starts its processes after its release command is done.
     fn judge_release(&self, resource: &Resource, world: &World) -> Result<(), String> {
         let id = &resource.id;
-        let (Owner::Env(env), Kind::Container, Some(of)) = (&id.owner, id.kind, origin(&resource.spec)) else {
+        let (Owner::Env(env), Kind::Container, Some(of)) = (&id.owner, id.kind, resource.spec.of()) else {
             return Ok(());
         };
         let manifest = self.manifests.get(&(of.project.clone(), of.sha));
