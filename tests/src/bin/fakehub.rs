@@ -15,7 +15,14 @@ async fn main() -> anyhow::Result<()> {
     hub.fork("acme/guestbook", "mallory/guestbook").await;
     hub.push("acme/guestbook", "greeting", "grace", "Another greeting", &[("greeting.txt", "Hello\n")]).await;
     hub.push("mallory/guestbook", "patch-1", "mallory", "Fix a typo", &[("README.md", "A guestbook\n")]).await;
-    let own = Opening { on: "acme/guestbook", by: "grace", from: "acme/guestbook", branch: "greeting", title: "Another greeting", draft: false };
+    let own = Opening {
+        on: "acme/guestbook",
+        by: "grace",
+        from: "acme/guestbook",
+        branch: "greeting",
+        title: "Another greeting",
+        draft: false,
+    };
     hub.open(own).await;
     hub.open(Opening { by: "mallory", from: "mallory/guestbook", branch: "patch-1", title: "Fix a typo", ..own }).await;
     println!("{}/acme/guestbook", hub.url());

@@ -140,7 +140,11 @@ impl Hub {
         self.change(|world| {
             let account = world.account(login);
             let roles = &mut world.repo_mut(full_name).roles;
-            if role == "none" { roles.remove(&account) } else { roles.insert(account, role.to_owned()) };
+            if role == "none" {
+                roles.remove(&account)
+            } else {
+                roles.insert(account, role.to_owned())
+            };
         });
     }
 
@@ -148,7 +152,10 @@ impl Hub {
     pub fn token(&self, login: &str) -> String {
         self.change(|world| {
             let account = world.account(login);
-            let text = format!("ghp_{}", data_encoding::BASE32_NOPAD.encode(format!("{login}/{}", world.next_id()).as_bytes()));
+            let text = format!(
+                "ghp_{}",
+                data_encoding::BASE32_NOPAD.encode(format!("{login}/{}", world.next_id()).as_bytes())
+            );
             world.tokens.insert(text.clone(), Token { of: Bearer::Account(account), until: None });
             text
         })
@@ -191,7 +198,8 @@ impl Hub {
             inner.tell_push(of, &name, before.as_deref().unwrap_or(ZEROS), sha, by);
         }
         for (repo, number, _) in followers {
-            let pull = inner.world.repos.get_mut(&repo).and_then(|repo| repo.pulls.get_mut(&number)).expect("it was found");
+            let pull =
+                inner.world.repos.get_mut(&repo).and_then(|repo| repo.pulls.get_mut(&number)).expect("it was found");
             let before = std::mem::replace(&mut pull.head_sha, sha.to_owned());
             inner.tell_pull(repo, number, "synchronize", by, json!({ "before": before, "after": sha }));
         }
@@ -256,7 +264,9 @@ impl Hub {
         let repo = repo.id;
         let more = match action {
             "edited" => json!({ "changes": { "base": { "ref": { "from": "main" }, "sha": { "from": ZEROS } } } }),
-            "labeled" | "unlabeled" => json!({ "label": { "id": 1, "node_id": "L1", "name": "stage", "color": "ededed", "default": false, "description": null, "url": "https://github.invalid/label" } }),
+            "labeled" | "unlabeled" => {
+                json!({ "label": { "id": 1, "node_id": "L1", "name": "stage", "color": "ededed", "default": false, "description": null, "url": "https://github.invalid/label" } })
+            }
             _ => json!({}),
         };
         inner.tell_pull(repo, number, action, by, more);
@@ -276,7 +286,8 @@ impl Hub {
     pub fn comment(&self, full_name: &str, number: u64, by: &str, body: &str) -> u64 {
         let mut inner = self.lock();
         let (author, id, now) = (inner.world.account(by), inner.world.next_id(), inner.world.now());
-        let comment = Comment { id, number, author, body: body.to_owned(), created: now, updated: now, reactions: Vec::new() };
+        let comment =
+            Comment { id, number, author, body: body.to_owned(), created: now, updated: now, reactions: Vec::new() };
         let repo = inner.world.repo_mut(full_name);
         repo.comments.push(comment.clone());
         let repo = repo.id;
@@ -328,7 +339,12 @@ impl Hub {
         inner.world.moved.insert(full_name.to_lowercase(), id);
         let repo = inner.world.repos.get_mut(&id).expect("it was found");
         let before = std::mem::replace(&mut repo.name, name.to_owned());
-        inner.tell_repository(id, "renamed", by, json!({ "changes": { "repository": { "name": { "from": before } } } }));
+        inner.tell_repository(
+            id,
+            "renamed",
+            by,
+            json!({ "changes": { "repository": { "name": { "from": before } } } }),
+        );
     }
 
     /// Makes a repository private.

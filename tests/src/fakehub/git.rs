@@ -49,7 +49,9 @@ async fn run(folder: &Path, arguments: &[&str]) -> String {
 pub async fn init(folder: &Path) {
     std::fs::create_dir_all(folder).expect("a folder");
     run(folder, &["init", "--quiet", "--bare", "--initial-branch=main", "."]).await;
-    for (key, value) in [("uploadpack.allowAnySHA1InWant", "true"), ("uploadpack.allowFilter", "true"), ("gc.auto", "0")] {
+    for (key, value) in
+        [("uploadpack.allowAnySHA1InWant", "true"), ("uploadpack.allowFilter", "true"), ("gc.auto", "0")]
+    {
         run(folder, &["config", key, value]).await;
     }
 }
@@ -94,7 +96,8 @@ pub async fn delete(git: &Path, name: &str) {
 
 /// What a ref points to.
 pub async fn resolve(git: &Path, name: &str) -> Option<String> {
-    let output = command(git, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]).output();
+    let output =
+        command(git, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]).output();
     let output = output.await.expect("git runs");
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -138,7 +141,14 @@ pub async fn subject(git: &Path, sha: &str) -> String {
 }
 
 /// Answers a request of git's smart HTTP. `inside`: the path in the folder, `/7.git/info/refs`.
-pub async fn serve(folder: &Path, method: &str, inside: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+pub async fn serve(
+    folder: &Path,
+    method: &str,
+    inside: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let mut backend = command(folder, &["http-backend"]);
     backend
@@ -153,7 +163,8 @@ pub async fn serve(folder: &Path, method: &str, inside: &str, query: &str, heade
         .env("GIT_PROTOCOL", text("git-protocol"));
     let said = fed(backend, &body).await;
     let end = said.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(said.len());
-    let (head, body) = (String::from_utf8_lossy(&said[..end]).into_owned(), said.get(end + 4..).unwrap_or_default().to_vec());
+    let (head, body) =
+        (String::from_utf8_lossy(&said[..end]).into_owned(), said.get(end + 4..).unwrap_or_default().to_vec());
     let mut response = Response::builder().status(StatusCode::OK);
     for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
         response = match name {

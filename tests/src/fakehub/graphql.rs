@@ -31,8 +31,41 @@ fn schema() -> &'static Valid<Schema> {
     })
 }
 
-/// Refs by repository: git is asked before the world is locked.
-type Refs = BTreeMap<u64, Vec<(String, String)>>;
+/// What git says, asked before the world is locked.
+#[derive(Default)]
+struct FromGit {
+    /// Names and commits, by repository.
+    refs: BTreeMap<u64, Vec<(String, String)>>,
+    /// Names of files, by pull request.
+    files: BTreeMap<u64, Vec<String>>,
+}
+
+impl FromGit {
+    /// What this query may need.
+    async fn ask(inner: &Shared, query: &str, ids: &Value) -> FromGit {
+        let (gits, pulls) = {
+            let world = &inner.lock().expect("the hub is whole").world;
+            let gits: Vec<_> = world.repos.values().map(|repo| (repo.id, repo.git.clone())).collect();
+            let pulls =
+                world.repos.values().flat_map(|repo| repo.pulls.values().map(|pull| (repo.git.clone(), pull.clone())));
+            (gits, pulls.collect::<Vec<_>>())
+        };
+        let mut from = FromGit::default();
+        if query.contains("efs(") || query.contains("ref(") || query.contains("defaultBranchRef") {
+            for (id, folder) in gits {
+                from.refs.insert(id, git::refs(&folder).await);
+            }
+        }
+        if query.contains("files(") {
+            let asked =
+                |pull: &Pull| ids.as_array().is_none_or(|ids| ids.contains(&node_id("PullRequest", pull.id).into()));
+            for (folder, pull) in pulls.iter().filter(|(_, pull)| asked(pull)) {
+                from.files.insert(pull.id, git::changed(folder, &pull.base_sha, &pull.head_sha).await);
+            }
+        }
+        from
+    }
+}
 
 pub(super) async fn answer(inner: &Shared, call: &Call) -> Answer {
     let sent = call.sent();
@@ -52,23 +85,27 @@ pub(super) async fn answer(inner: &Shared, call: &Call) -> Answer {
     let variables: JsonMap = serde_json::from_value(sent["variables"].clone()).unwrap_or_default();
     let (calls, nodes) = price(&document, &sent["variables"]);
     if nodes > NODES {
-        return Answer::ok(json!({ "errors": [{ "type": "MAX_NODE_LIMIT_EXCEEDED", "message": format!("{nodes} nodes are more than {NODES}") }] }));
+        return Answer::ok(
+            json!({ "errors": [{ "type": "MAX_NODE_LIMIT_EXCEEDED", "message": format!("{nodes} nodes are more than {NODES}") }] }),
+        );
     }
-    let mut refs = Refs::new();
-    if text.contains("efs(") || text.contains("ref(") || text.contains("Ref") {
-        let gits = inner.lock().expect("the hub is whole").world.repos.values().map(|repo| (repo.id, repo.git.clone())).collect::<Vec<_>>();
-        for (id, folder) in gits {
-            refs.insert(id, git::refs(&folder).await);
-        }
-    }
+    let git = FromGit::ask(inner, &text, &sent["variables"]["ids"]).await;
     let mut inner = inner.lock().expect("the hub is whole");
-    let view = Look { world: &inner.world, refs: &refs, bearer: &call.bearer, points: price_of(calls), missing: RefCell::default() };
+    let view = Look {
+        world: &inner.world,
+        git: &git,
+        bearer: &call.bearer,
+        points: price_of(calls),
+        missing: RefCell::default(),
+    };
     let execution = Execution::new(schema(), &document).raw_variable_values(&variables);
     let response = execution.execute_sync(&Thing { look: &view, of: Of::Query });
     let missing = view.missing.into_inner();
     let body = match response {
         Ok(response) => serde_json::to_value(response).unwrap_or_default(),
-        Err(error) => json!({ "errors": [serde_json::to_value(error.to_graphql_error(&document.sources)).unwrap_or_default()] }),
+        Err(error) => {
+            json!({ "errors": [serde_json::to_value(error.to_graphql_error(&document.sources)).unwrap_or_default()] })
+        }
     };
     inner.problems.extend(missing);
     let mut answer = Answer::ok(body);
@@ -90,7 +127,13 @@ fn price(document: &ExecutableDocument, variables: &Value) -> (u64, u64) {
     total
 }
 
-fn priced(document: &ExecutableDocument, selections: &[Selection], variables: &Value, times: u64, total: &mut (u64, u64)) {
+fn priced(
+    document: &ExecutableDocument,
+    selections: &[Selection],
+    variables: &Value,
+    times: u64,
+    total: &mut (u64, u64),
+) {
     for selection in selections {
         match selection {
             Selection::Field(field) => {
@@ -126,7 +169,7 @@ fn priced(document: &ExecutableDocument, selections: &[Selection], variables: &V
 
 struct Look<'w> {
     world: &'w World,
-    refs: &'w Refs,
+    git: &'w FromGit,
     bearer: &'w Bearer,
     points: u64,
     missing: RefCell<Vec<String>>,
@@ -163,7 +206,8 @@ impl<'w> Thing<'w> {
     /// A page of a list. Cursors are places in it.
     fn connection(&self, kind: &'static str, all: Vec<Of<'w>>, arguments: &Value) -> ResolvedValue<'w> {
         let place = |key: &str| arguments[key].as_str().and_then(|cursor| cursor.parse::<usize>().ok());
-        let first = arguments["first"].as_u64().map_or(usize::MAX, |first| usize::try_from(first).unwrap_or(usize::MAX));
+        let first =
+            arguments["first"].as_u64().map_or(usize::MAX, |first| usize::try_from(first).unwrap_or(usize::MAX));
         let from = place("after").unwrap_or(0);
         let last = arguments["last"].as_u64().and_then(|last| usize::try_from(last).ok());
         let from = last.map_or(from, |last| all.len().saturating_sub(last));
@@ -178,7 +222,11 @@ impl<'w> Thing<'w> {
         match kind.as_str() {
             "Repository" => world.repos.get(&id).filter(seen).map(Of::Repo),
             "PullRequest" => {
-                let mut all = world.repos.values().filter(seen).flat_map(|repo| repo.pulls.values().map(move |pull| (repo, pull)));
+                let mut all = world
+                    .repos
+                    .values()
+                    .filter(seen)
+                    .flat_map(|repo| repo.pulls.values().map(move |pull| (repo, pull)));
                 all.find(|(_, pull)| pull.id == id).map(|(repo, pull)| Of::Pull(repo, pull))
             }
             "User" => world.accounts.contains_key(&id).then_some(Of::Account(id)),
@@ -209,7 +257,7 @@ impl<'w> Thing<'w> {
 
     fn repo(&self, repo: &'w Repo, field: &str, arguments: &Value) -> Option<ResolvedValue<'w>> {
         let world = self.look.world;
-        let refs = || self.look.refs.get(&repo.id).into_iter().flatten();
+        let refs = || self.look.git.refs.get(&repo.id).into_iter().flatten();
         Some(match field {
             "id" => ResolvedValue::leaf(node_id("Repository", repo.id)),
             "databaseId" => leaf(repo.id),
@@ -238,12 +286,26 @@ impl<'w> Thing<'w> {
                 let all = all.map(|(name, sha)| Of::Ref(repo, name.clone(), sha.clone())).collect();
                 self.connection("RefConnection", all, arguments)
             }
-            "object" => self.maybe(arguments["oid"].as_str().or(arguments["expression"].as_str()).map(|oid| Of::Commit(repo, oid.to_owned()))),
-            "pullRequest" => self.maybe(arguments["number"].as_u64().and_then(|number| repo.pulls.get(&number)).map(|pull| Of::Pull(repo, pull))),
+            "object" => self.maybe(
+                arguments["oid"]
+                    .as_str()
+                    .or(arguments["expression"].as_str())
+                    .map(|oid| Of::Commit(repo, oid.to_owned())),
+            ),
+            "pullRequest" => self.maybe(
+                arguments["number"]
+                    .as_u64()
+                    .and_then(|number| repo.pulls.get(&number))
+                    .map(|pull| Of::Pull(repo, pull)),
+            ),
             "pullRequests" => {
-                let states: Vec<&str> = arguments["states"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let states: Vec<&str> =
+                    arguments["states"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let base = arguments["baseRefName"].as_str();
-                let shown = |pull: &&Pull| (states.is_empty() || states.contains(&state(pull))) && base.is_none_or(|base| base == pull.base_ref);
+                let shown = |pull: &&Pull| {
+                    (states.is_empty() || states.contains(&state(pull)))
+                        && base.is_none_or(|base| base == pull.base_ref)
+                };
                 let mut pulls: Vec<&Pull> = repo.pulls.values().filter(shown).collect();
                 if arguments["orderBy"]["field"] == "UPDATED_AT" {
                     pulls.sort_by_key(|pull| (pull.updated, pull.number));
@@ -279,17 +341,25 @@ impl<'w> Thing<'w> {
             "createdAt" => ResolvedValue::leaf(timestamp(pull.created)),
             "headRepository" => self.maybe(pull.head_repo.and_then(|id| world.repos.get(&id)).map(Of::Repo)),
             "baseRepository" | "repository" => self.of(Of::Repo(repo)),
-            "headRepositoryOwner" => self.maybe(pull.head_repo.and_then(|id| world.repos.get(&id)).map(|repo| Of::Account(repo.owner))),
+            "headRepositoryOwner" => {
+                self.maybe(pull.head_repo.and_then(|id| world.repos.get(&id)).map(|repo| Of::Account(repo.owner)))
+            }
             "author" => self.maybe(world.accounts.contains_key(&pull.author).then_some(Of::Account(pull.author))),
             "labels" => {
-                let all = pull.labels.iter().map(|name| Of::Plain("Label", json!({ "name": name, "id": name }))).collect();
+                let all =
+                    pull.labels.iter().map(|name| Of::Plain("Label", json!({ "name": name, "id": name }))).collect();
                 self.connection("LabelConnection", all, arguments)
+            }
+            "files" => {
+                let names = self.look.git.files.get(&pull.id).into_iter().flatten();
+                let all = names.map(|path| Of::Plain("PullRequestChangedFile", json!({ "path": path }))).collect();
+                self.connection("PullRequestChangedFileConnection", all, arguments)
             }
             _ => return None,
         })
     }
 
-    fn commit(&self, repo: &'w Repo, sha: &str, field: &str) -> Option<ResolvedValue<'w>> {
+    fn commit(&self, repo: &'w Repo, sha: &str, field: &str, arguments: &Value) -> Option<ResolvedValue<'w>> {
         Some(match field {
             "oid" => ResolvedValue::leaf(sha.to_owned()),
             "id" => ResolvedValue::leaf(format!("C{sha}")),
@@ -297,7 +367,10 @@ impl<'w> Thing<'w> {
                 let checks = repo.checks.iter().filter(|check| check.sent["head_sha"] == *sha).map(|check| {
                     let shown = self.look.world.show_check(repo, check);
                     let upper = |key: &str| shown[key].as_str().map(str::to_uppercase);
-                    Of::Plain("CheckRun", json!({ "name": shown["name"], "status": upper("status"), "conclusion": upper("conclusion") }))
+                    Of::Plain(
+                        "CheckRun",
+                        json!({ "name": shown["name"], "status": upper("status"), "conclusion": upper("conclusion") }),
+                    )
                 });
                 let statuses = repo.statuses.iter().filter(|status| status.sha == sha).map(|status| {
                     let state = status.sent["state"].as_str().map(str::to_uppercase);
@@ -305,6 +378,21 @@ impl<'w> Thing<'w> {
                 });
                 let all: Vec<Of<'w>> = checks.chain(statuses).collect();
                 self.maybe((!all.is_empty()).then(|| Of::Connection("StatusCheckRollup", all, 0, 0)))
+            }
+            // Workflows that nobody let begin have a suite, and no run.
+            "checkSuites" => {
+                let waiting = repo
+                    .checks
+                    .iter()
+                    .filter(|check| check.sent["head_sha"] == *sha && check.sent["conclusion"] == "action_required");
+                let all = waiting.map(|check| {
+                    let run = json!({ "workflow": { "name": check.sent["name"] } });
+                    Of::Plain(
+                        "CheckSuite",
+                        json!({ "status": "COMPLETED", "conclusion": "ACTION_REQUIRED", "workflowRun": run }),
+                    )
+                });
+                self.connection("CheckSuiteConnection", all.collect(), arguments)
             }
             _ => return None,
         })
@@ -316,9 +404,14 @@ impl<'w> Thing<'w> {
             Of::Query => self.query(field, arguments),
             Of::Repo(repo) => self.repo(repo, field, arguments),
             Of::Pull(repo, pull) => self.pull(repo, pull, field, arguments),
-            Of::Commit(repo, sha) => self.commit(repo, sha, field),
+            Of::Commit(repo, sha) => self.commit(repo, sha, field, arguments),
             Of::Plain(_, fields) => {
                 let value = fields.get(field)?;
+                match field {
+                    "workflowRun" => return Some(self.of(Of::Plain("WorkflowRun", value.clone()))),
+                    "workflow" => return Some(self.of(Of::Plain("Workflow", value.clone()))),
+                    _ => {}
+                }
                 Some(ResolvedValue::Leaf(serde_json::from_value(value.clone()).ok()?))
             }
             Of::Account(id) => {
@@ -333,7 +426,9 @@ impl<'w> Thing<'w> {
             }
             Of::Ref(repo, name, sha) => Some(match field {
                 "name" => ResolvedValue::leaf(name.splitn(3, '/').nth(2)?.to_owned()),
-                "prefix" => ResolvedValue::leaf(name.splitn(3, '/').take(2).map(|part| format!("{part}/")).collect::<String>()),
+                "prefix" => {
+                    ResolvedValue::leaf(name.splitn(3, '/').take(2).map(|part| format!("{part}/")).collect::<String>())
+                }
                 "id" => ResolvedValue::leaf(name.clone()),
                 "target" => self.of(Of::Commit(repo, sha.clone())),
                 _ => return None,
@@ -344,7 +439,9 @@ impl<'w> Thing<'w> {
             },
             Of::Connection(_, all, from, until) => Some(match field {
                 "totalCount" => leaf(all.len() as u64),
-                "nodes" => ResolvedValue::list(all[*from..*until].iter().map(|of| self.of(of.clone())).collect::<Vec<_>>()),
+                "nodes" => {
+                    ResolvedValue::list(all[*from..*until].iter().map(|of| self.of(of.clone())).collect::<Vec<_>>())
+                }
                 "pageInfo" => {
                     let (next, before) = (*until < all.len(), *from > 0);
                     let page = json!({ "hasNextPage": next, "hasPreviousPage": before, "endCursor": until.to_string(), "startCursor": from.to_string() });

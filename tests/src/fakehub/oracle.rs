@@ -49,7 +49,8 @@ pub fn oracle() -> &'static Oracle {
 
 impl Oracle {
     fn read() -> Oracle {
-        let parse = |name: &str| serde_json::from_str::<Value>(&file(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let parse =
+            |name: &str| serde_json::from_str::<Value>(&file(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (mut openapi, webhooks) = (parse("openapi.json"), parse("webhooks.json"));
         unite(&mut openapi);
         mend(&mut openapi);
@@ -69,7 +70,9 @@ impl Oracle {
     pub fn operation(&self, method: &str, path: &str) -> Option<(&Operation, BTreeMap<String, String>)> {
         let of_method = self.operations.iter().filter(|operation| operation.method == method);
         let exact = of_method.clone().find_map(|operation| Some((operation, matched(&operation.path, path, false)?)));
-        exact.or_else(|| of_method.clone().find_map(|operation| Some((operation, matched(&operation.path, path, true)?))))
+        exact.or_else(|| {
+            of_method.clone().find_map(|operation| Some((operation, matched(&operation.path, path, true)?)))
+        })
     }
 
     fn published(&self, operation: &Operation) -> &Value {
@@ -233,14 +236,19 @@ fn follow<'v>(root: &'v Value, mut value: &'v Value) -> &'v Value {
     value
 }
 
+/// Parameters that may hold slashes.
+const LONG: [&str; 4] = ["ref", "branch", "basehead", "path"];
+
 /// The path's parameters if it is of that shape. `long`: the last parameter takes all that is left.
 fn matched(template: &str, path: &str, long: bool) -> Option<BTreeMap<String, String>> {
     let (mut shape, mut parts) = (template.split('/').peekable(), path.split('/'));
     let mut found = BTreeMap::new();
     while let Some(step) = shape.next() {
         let mut part = parts.next()?.to_owned();
-        if let Some(name) = step.strip_prefix('{').and_then(|step| step.strip_suffix('}')).filter(|name| !name.contains('}')) {
-            if long && shape.peek().is_none() {
+        if let Some(name) =
+            step.strip_prefix('{').and_then(|step| step.strip_suffix('}')).filter(|name| !name.contains('}'))
+        {
+            if long && shape.peek().is_none() && LONG.contains(&name) {
                 part = parts.by_ref().fold(part, |long, part| format!("{long}/{part}"));
             }
             let part = percent_decode_str(&part).decode_utf8_lossy().into_owned();
@@ -291,7 +299,8 @@ fn unite(value: &mut Value) {
 fn mend(openapi: &mut Value) {
     for schema in ["pull-request", "pull-request-simple"] {
         for field in ["repo", "user"] {
-            let place = openapi.pointer_mut(&format!("/components/schemas/{schema}/properties/head/properties/{field}"));
+            let place =
+                openapi.pointer_mut(&format!("/components/schemas/{schema}/properties/head/properties/{field}"));
             let place = place.unwrap_or_else(|| panic!("{schema} has no head.{field} any more"));
             *place = json!({ "anyOf": [place, { "type": "null" }] });
         }

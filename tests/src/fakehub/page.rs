@@ -24,11 +24,16 @@ pub(super) async fn answer(inner: &Shared, method: &str, path: &str, query: &str
         ("GET", [owner, name, "pull", number]) => {
             let inner = inner.lock().expect("the hub is whole");
             let page = number.parse().ok().and_then(|number| pull(&inner.world, &format!("{owner}/{name}"), number));
-            page.map_or_else(|| plain(404, "text/plain", "not found"), |page| plain(200, "text/html; charset=utf-8", &page.into_string()))
+            page.map_or_else(
+                || plain(404, "text/plain", "not found"),
+                |page| plain(200, "text/html; charset=utf-8", &page.into_string()),
+            )
         }
         ("POST", [owner, name, "pull", number, "comment"]) => {
             let sent = form(&String::from_utf8_lossy(body));
-            let value = |key: &str| sent.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default();
+            let value = |key: &str| {
+                sent.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
+            };
             let mut inner = inner.lock().expect("the hub is whole");
             let Ok(number) = number.parse() else { return plain(404, "text/plain", "not found") };
             written(&mut inner, &format!("{owner}/{name}"), number, &value("by"), &value("body"));
@@ -36,18 +41,24 @@ pub(super) async fn answer(inner: &Shared, method: &str, path: &str, query: &str
         }
         ("POST", ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"]) => {
             let sent = form(&String::from_utf8_lossy(body));
-            let manifest = sent.iter().find(|(name, _)| name == "manifest").and_then(|(_, text)| serde_json::from_str::<Value>(text).ok());
+            let manifest = sent
+                .iter()
+                .find(|(name, _)| name == "manifest")
+                .and_then(|(_, text)| serde_json::from_str::<Value>(text).ok());
             let Some(manifest) = manifest else { return plain(422, "text/plain", "no manifest") };
             let mut inner = inner.lock().expect("the hub is whole");
             let code = format!("{:040x}", inner.world.next_id());
             let back = manifest["redirect_url"].as_str().unwrap_or_default().to_owned();
             inner.world.app.codes.insert(code.clone(), manifest);
-            let state = form(query).into_iter().find(|(name, _)| name == "state").map(|(_, state)| format!("&state={state}"));
+            let state =
+                form(query).into_iter().find(|(name, _)| name == "state").map(|(_, state)| format!("&state={state}"));
             to(&format!("{back}?code={code}{}", state.unwrap_or_default()))
         }
         ("GET", [owner, name]) => {
             let inner = inner.lock().expect("the hub is whole");
-            let Some(repo) = inner.world.repo(&format!("{owner}/{name}")) else { return plain(404, "text/plain", "not found") };
+            let Some(repo) = inner.world.repo(&format!("{owner}/{name}")) else {
+                return plain(404, "text/plain", "not found");
+            };
             plain(200, "text/html; charset=utf-8", &list(&inner.world, repo).into_string())
         }
         _ => plain(404, "text/plain", "not found"),
@@ -67,7 +78,15 @@ fn written(inner: &mut super::Inner, full_name: &str, number: u64, by: &str, bod
         return;
     }
     let (author, id, now) = (inner.world.account(by), inner.world.next_id(), inner.world.now());
-    let comment = super::world::Comment { id, number, author, body: body.to_owned(), created: now, updated: now, reactions: Vec::new() };
+    let comment = super::world::Comment {
+        id,
+        number,
+        author,
+        body: body.to_owned(),
+        created: now,
+        updated: now,
+        reactions: Vec::new(),
+    };
     let repo = inner.world.repo_mut(full_name);
     repo.comments.push(comment.clone());
     let repo = repo.id;
@@ -86,13 +105,16 @@ fn layout(title: &str, body: &Markup) -> Markup {
 
 fn list(world: &World, repo: &Repo) -> Markup {
     let name = world.full_name(repo);
-    layout(&name, &html! {
-        nav { (name) }
-        h1 { "Pull requests" }
-        @for pull in repo.pulls.values().rev() {
-            p { a href=(format!("/{name}/pull/{}", pull.number)) { "#" (pull.number) " " (pull.title) } }
-        }
-    })
+    layout(
+        &name,
+        &html! {
+            nav { (name) }
+            h1 { "Pull requests" }
+            @for pull in repo.pulls.values().rev() {
+                p { a href=(format!("/{name}/pull/{}", pull.number)) { "#" (pull.number) " " (pull.title) } }
+            }
+        },
+    )
 }
 
 fn pull(world: &World, full_name: &str, number: u64) -> Option<Markup> {
@@ -100,50 +122,62 @@ fn pull(world: &World, full_name: &str, number: u64) -> Option<Markup> {
     let pull = repo.pulls.get(&number)?;
     let name = world.full_name(repo);
     let login = |id: u64| world.accounts[&id].login.clone();
-    let checks: Vec<Value> = repo.checks.iter().filter(|check| check.sent["head_sha"] == *pull.head_sha).map(|check| world.show_check(repo, check)).collect();
-    let from = pull.head_repo.and_then(|id| world.repos.get(&id)).map_or("unknown repository".to_owned(), |repo| login(repo.owner));
-    Some(layout(&pull.title, &html! {
-        nav { a href=(format!("/{name}")) { (name) } " / Pull requests" }
-        h1 { (pull.title) " " span { "#" (number) } }
-        p {
-            span class=(if pull.open { "state" } else { "state closed" }) { (if pull.open { "Open" } else { "Closed" }) }
-            b { (login(pull.author)) } " wants to merge into " code { (pull.base_ref) } " from " code { (from) ":" (pull.head_ref) }
-        }
-        @for comment in repo.comments.iter().filter(|comment| comment.number == number) {
-            div.box { header { b { (login(comment.author)) } " commented at " (timestamp(comment.created)) }
-                div.body { (PreEscaped(markdown(&comment.body))) } }
-        }
-        @for of in repo.deployments.iter().filter(|of| of.sha == pull.head_sha) {
-            @let last = of.statuses.last().map(|(_, _, status)| status.clone()).unwrap_or_default();
-            div.box { div.body {
-                b { (login(of.creator)) } " deployed to " b { (of.sent["environment"].as_str().unwrap_or_default()) } " — " (last["state"].as_str().unwrap_or("pending")) " "
-                @if let Some(url) = last["environment_url"].as_str().filter(|url| !url.is_empty()) { a.button href=(url) { "View deployment" } }
-                " " @if let Some(url) = last["log_url"].as_str().filter(|url| !url.is_empty()) { a href=(url) { "log" } }
-            } }
-        }
-        @if !checks.is_empty() {
-            div.box {
-                @for check in &checks {
-                    div.check {
-                        (check["conclusion"].as_str().or(check["status"].as_str()).unwrap_or_default()) " — " b { (check["name"].as_str().unwrap_or_default()) } " "
-                        (check["output"]["title"].as_str().unwrap_or_default()) " "
-                        @if let Some(url) = check["details_url"].as_str() { a href=(url) { "Details" } }
-                        @if let Some(text) = check["output"]["summary"].as_str() { (PreEscaped(markdown(text))) }
+    let checks: Vec<Value> = repo
+        .checks
+        .iter()
+        .filter(|check| check.sent["head_sha"] == *pull.head_sha)
+        .map(|check| world.show_check(repo, check))
+        .collect();
+    let from = pull
+        .head_repo
+        .and_then(|id| world.repos.get(&id))
+        .map_or("unknown repository".to_owned(), |repo| login(repo.owner));
+    Some(layout(
+        &pull.title,
+        &html! {
+            nav { a href=(format!("/{name}")) { (name) } " / Pull requests" }
+            h1 { (pull.title) " " span { "#" (number) } }
+            p {
+                span class=(if pull.open { "state" } else { "state closed" }) { (if pull.open { "Open" } else { "Closed" }) }
+                b { (login(pull.author)) } " wants to merge into " code { (pull.base_ref) } " from " code { (from) ":" (pull.head_ref) }
+            }
+            @for comment in repo.comments.iter().filter(|comment| comment.number == number) {
+                div.box { header { b { (login(comment.author)) } " commented at " (timestamp(comment.created)) }
+                    div.body { (PreEscaped(markdown(&comment.body))) } }
+            }
+            @for of in repo.deployments.iter().filter(|of| of.sha == pull.head_sha) {
+                @let last = of.statuses.last().map(|(_, _, status)| status.clone()).unwrap_or_default();
+                div.box { div.body {
+                    b { (login(of.creator)) } " deployed to " b { (of.sent["environment"].as_str().unwrap_or_default()) } " — " (last["state"].as_str().unwrap_or("pending")) " "
+                    @if let Some(url) = last["environment_url"].as_str().filter(|url| !url.is_empty()) { a.button href=(url) { "View deployment" } }
+                    " " @if let Some(url) = last["log_url"].as_str().filter(|url| !url.is_empty()) { a href=(url) { "log" } }
+                } }
+            }
+            @if !checks.is_empty() {
+                div.box {
+                    @for check in &checks {
+                        div.check {
+                            (check["conclusion"].as_str().or(check["status"].as_str()).unwrap_or_default()) " — " b { (check["name"].as_str().unwrap_or_default()) } " "
+                            (check["output"]["title"].as_str().unwrap_or_default()) " "
+                            @if let Some(url) = check["details_url"].as_str() { a href=(url) { "Details" } }
+                            @if let Some(text) = check["output"]["summary"].as_str() { (PreEscaped(markdown(text))) }
+                        }
                     }
                 }
             }
-        }
-        form method="post" action=(format!("/{name}/pull/{number}/comment")) {
-            p { textarea name="body" placeholder="/stage" {} }
-            p { "as " select name="by" { @for (account, role) in &repo.roles { option value=(login(*account)) { (login(*account)) " (" (role) ")" } } } " " button.button { "Comment" } }
-        }
-    }))
+            form method="post" action=(format!("/{name}/pull/{number}/comment")) {
+                p { textarea name="body" placeholder="/stage" {} }
+                p { "as " select name="by" { @for (account, role) in &repo.roles { option value=(login(*account)) { (login(*account)) " (" (role) ")" } } } " " button.button { "Comment" } }
+            }
+        },
+    ))
 }
 
 /// As GitHub shows it: what is no markdown of ours is text.
 fn markdown(text: &str) -> String {
     let options = pulldown_cmark::Options::ENABLE_TABLES;
-    let events = pulldown_cmark::Parser::new_ext(text, options).filter(|event| !matches!(event, pulldown_cmark::Event::Html(text) if text.starts_with("<!--")));
+    let events = pulldown_cmark::Parser::new_ext(text, options)
+        .filter(|event| !matches!(event, pulldown_cmark::Event::Html(text) if text.starts_with("<!--")));
     let mut page = String::new();
     pulldown_cmark::html::push_html(&mut page, events);
     page

@@ -15,7 +15,11 @@ pub(super) fn answer(world: &World, below: &str, repo: &Repo, parameters: &Param
     Some(match below {
         "" => unchanged(call, Answer::ok(world.show_repo(repo))),
         "/installation" => {
-            if repo.installed { Answer::ok(world.show_installation()) } else { Answer::not_found() }
+            if repo.installed {
+                Answer::ok(world.show_installation())
+            } else {
+                Answer::not_found()
+            }
         }
         "/pulls" => unchanged(call, list(world, repo, call)),
         "/pulls/{pull_number}" => found(pull().map(|pull| world.show_pull(repo, pull))),
@@ -60,7 +64,8 @@ pub(super) fn answer(world: &World, below: &str, repo: &Repo, parameters: &Param
         "/commits/{ref}/check-runs" => {
             let sha = &parameters["ref"];
             let named = |name: &Value| call.query("check_name").is_none_or(|asked| name == asked);
-            let ours = |foreign: bool| call.query("app_id").is_none_or(|asked| (asked == world.app.id.to_string()) != foreign);
+            let ours =
+                |foreign: bool| call.query("app_id").is_none_or(|asked| (asked == world.app.id.to_string()) != foreign);
             let all = repo.checks.iter().filter(|check| {
                 check.sent["head_sha"] == *sha.as_str() && named(&check.sent["name"]) && ours(check.foreign)
             });
@@ -102,10 +107,14 @@ fn list(world: &World, repo: &Repo, call: &Call) -> Answer {
         let of_state = state == "all" || pull.open == (state == "open");
         let label = pull.head_repo.and_then(|id| world.repos.get(&id));
         let label = label.map(|repo| format!("{}:{}", world.accounts[&repo.owner].login, pull.head_ref));
-        of_state && base.is_none_or(|base| base == pull.base_ref) && head.is_none_or(|head| label.as_deref() == Some(head))
+        of_state
+            && base.is_none_or(|base| base == pull.base_ref)
+            && head.is_none_or(|head| label.as_deref() == Some(head))
     };
     let mut pulls: Vec<&Pull> = repo.pulls.values().filter(shown).collect();
-    pulls.sort_by_key(|pull| if call.query("sort") == Some("updated") { (pull.updated, pull.number) } else { (pull.created, pull.number) });
+    pulls.sort_by_key(|pull| {
+        if call.query("sort") == Some("updated") { (pull.updated, pull.number) } else { (pull.created, pull.number) }
+    });
     if call.query("direction") != Some("asc") {
         pulls.reverse();
     }
@@ -143,13 +152,25 @@ fn combined(world: &World, repo: &Repo, sha: &str) -> Value {
         latest.insert(context, world.show_status(repo, status));
     }
     let is = |state: &str| latest.values().any(|status| status["state"] == state);
-    let state = if is("failure") || is("error") { "failure" } else if is("pending") || latest.is_empty() { "pending" } else { "success" };
+    let state = if is("failure") || is("error") {
+        "failure"
+    } else if is("pending") || latest.is_empty() {
+        "pending"
+    } else {
+        "success"
+    };
     let all: Vec<Value> = latest.into_values().collect();
     json!({ "state": state, "sha": sha, "total_count": all.len(), "statuses": all, "repository": world.show_repo(repo) })
 }
 
 /// Answers what git knows.
-pub(super) async fn by_git(_: &Shared, below: &str, repo: &Repo, parameters: &Parameters, call: &Call) -> Option<Answer> {
+pub(super) async fn by_git(
+    _: &Shared,
+    below: &str,
+    repo: &Repo,
+    parameters: &Parameters,
+    call: &Call,
+) -> Option<Answer> {
     let git_folder = repo.git.as_path();
     let object = |sha: &str| json!({ "type": "commit", "sha": sha, "url": "https://github.invalid/commit" });
     Some(match below {
@@ -160,7 +181,9 @@ pub(super) async fn by_git(_: &Shared, below: &str, repo: &Repo, parameters: &Pa
             paged(call, named.map(|(name, sha)| json!({ "name": name, "commit": { "sha": sha, "url": "https://github.invalid/commit" }, "protected": false })).collect())
         }
         "/branches/{branch}" => match git::resolve(git_folder, &format!("refs/heads/{}", parameters["branch"])).await {
-            Some(sha) => Answer::ok(json!({ "name": parameters["branch"], "commit": { "sha": sha }, "protected": false })),
+            Some(sha) => {
+                Answer::ok(json!({ "name": parameters["branch"], "commit": { "sha": sha }, "protected": false }))
+            }
             None => Answer::not_found(),
         },
         "/git/ref/{ref}" => {
@@ -174,7 +197,10 @@ pub(super) async fn by_git(_: &Shared, below: &str, repo: &Repo, parameters: &Pa
             let prefix = format!("refs/{}", parameters["ref"]);
             let all = git::refs(git_folder).await;
             let matching = all.iter().filter(|(name, _)| name.starts_with(&prefix));
-            paged(call, matching.map(|(name, sha)| json!({ "ref": name, "node_id": "R1", "object": object(sha) })).collect())
+            paged(
+                call,
+                matching.map(|(name, sha)| json!({ "ref": name, "node_id": "R1", "object": object(sha) })).collect(),
+            )
         }
         "/commits/{ref}" => match git::resolve(git_folder, &parameters["ref"]).await {
             Some(sha) => {
@@ -185,7 +211,8 @@ pub(super) async fn by_git(_: &Shared, below: &str, repo: &Repo, parameters: &Pa
         },
         "/compare/{basehead}" => {
             let (base, head) = parameters["basehead"].split_once("...")?;
-            let (Some(base), Some(head)) = (git::resolve(git_folder, base).await, git::resolve(git_folder, head).await) else {
+            let (Some(base), Some(head)) = (git::resolve(git_folder, base).await, git::resolve(git_folder, head).await)
+            else {
                 return Some(Answer::not_found());
             };
             let (ahead, behind) = git::distance(git_folder, &base, &head).await;
@@ -196,7 +223,9 @@ pub(super) async fn by_git(_: &Shared, below: &str, repo: &Repo, parameters: &Pa
                 _ => "diverged",
             };
             let files: Vec<Value> = git::changed(git_folder, &base, &head).await.into_iter().map(changed).collect();
-            Answer::ok(json!({ "status": status, "ahead_by": ahead, "behind_by": behind, "total_commits": ahead, "commits": [], "files": files }))
+            Answer::ok(
+                json!({ "status": status, "ahead_by": ahead, "behind_by": behind, "total_commits": ahead, "commits": [], "files": files }),
+            )
         }
         "/pulls/{pull_number}/files" => {
             let pull = repo.pulls.get(&parameters["pull_number"].parse().ok()?)?;

@@ -70,9 +70,9 @@ fn elsewhere(inner: &mut Inner, method: &str, path: &str, parameters: &Parameter
             let team = world.teams.get(&format!("{}/{}", parameters["org"], parameters["team_slug"]));
             let account = world.find(&parameters["username"]);
             match (team, account) {
-                (Some(team), Some(account)) if team.contains(&account.id) => {
-                    Answer::ok(json!({ "url": format!("{}{}", world.base, call.path), "role": "member", "state": "active" }))
-                }
+                (Some(team), Some(account)) if team.contains(&account.id) => Answer::ok(
+                    json!({ "url": format!("{}{}", world.base, call.path), "role": "member", "state": "active" }),
+                ),
                 _ => Answer::not_found(),
             }
         }
@@ -88,9 +88,12 @@ fn elsewhere(inner: &mut Inner, method: &str, path: &str, parameters: &Parameter
         ("GET", "/installation/repositories") => {
             let Bearer::Installation { .. } = call.bearer else { return Answer::error(403, "Resource not accessible") };
             let world = &inner.world;
-            let repos: Vec<Value> = world.repos.values().filter(|repo| repo.installed).map(|repo| world.show_repo(repo)).collect();
+            let repos: Vec<Value> =
+                world.repos.values().filter(|repo| repo.installed).map(|repo| world.show_repo(repo)).collect();
             let (count, mut answer) = (repos.len(), paged(call, repos));
-            answer.body = answer.body.map(|repos| json!({ "total_count": count, "repositories": repos, "repository_selection": "selected" }));
+            answer.body = answer.body.map(
+                |repos| json!({ "total_count": count, "repositories": repos, "repository_selection": "selected" }),
+            );
             answer
         }
         ("GET", "/app/hook/config") => {
@@ -101,7 +104,8 @@ fn elsewhere(inner: &mut Inner, method: &str, path: &str, parameters: &Parameter
             let sent = call.sent();
             let (url, secret) = (sent["url"].as_str(), sent["secret"].as_str());
             let known = inner.target.clone();
-            let url = url.map(str::to_owned).or_else(|| known.as_ref().map(|known| known.url.clone())).unwrap_or_default();
+            let url =
+                url.map(str::to_owned).or_else(|| known.as_ref().map(|known| known.url.clone())).unwrap_or_default();
             let secret = secret.map_or_else(|| inner.world.app.secret.clone(), str::to_owned);
             inner.target = Some(webhooks::Target { url: url.clone(), secret });
             Answer::ok(json!({ "url": url, "content_type": "json", "insecure_ssl": "0", "secret": "********" }))
@@ -136,7 +140,8 @@ fn token(world: &mut World, parameters: &Parameters, call: &Call) -> Answer {
         return Answer::not_found();
     }
     let sent = call.sent();
-    let ids: BTreeSet<u64> = sent["repository_ids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let ids: BTreeSet<u64> =
+        sent["repository_ids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     let names = sent["repositories"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let named = names.filter_map(|name| world.repos.values().find(|repo| repo.name == name).map(|repo| repo.id));
     let repositories: BTreeSet<u64> = ids.into_iter().chain(named).collect();
@@ -187,9 +192,11 @@ fn converted(world: &mut World, manifest: &Value) -> Answer {
 
 fn deliveries(inner: &Inner, call: &Call) -> Answer {
     let installation = inner.world.app.installation;
-    let all: Vec<Value> = inner.deliveries.iter().rev().map(|delivery| webhooks::show(delivery, installation)).collect();
+    let all: Vec<Value> =
+        inner.deliveries.iter().rev().map(|delivery| webhooks::show(delivery, installation)).collect();
     let before: Option<u64> = call.query("cursor").and_then(|cursor| cursor.strip_prefix("v1_")?.parse().ok());
-    let left: Vec<Value> = all.into_iter().filter(|one| before.is_none_or(|before| one["id"].as_u64() < Some(before))).collect();
+    let left: Vec<Value> =
+        all.into_iter().filter(|one| before.is_none_or(|before| one["id"].as_u64() < Some(before))).collect();
     let size = size(call);
     let (page, more) = (left.iter().take(size).cloned().collect::<Vec<_>>(), left.len() > size);
     let mut answer = Answer::ok(Value::Array(page.clone()));
@@ -214,7 +221,8 @@ pub(super) fn paged(call: &Call, items: Vec<Value>) -> Answer {
         let host = call.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
         let others = call.query.iter().filter(|(key, _)| key != "page").map(|(key, value)| format!("{key}={value}&"));
         let others: String = others.collect();
-        let link = |page: usize, rel: &str| format!("<http://{host}/api/v3{}?{others}page={page}>; rel=\"{rel}\"", call.path);
+        let link =
+            |page: usize, rel: &str| format!("<http://{host}/api/v3{}?{others}page={page}>; rel=\"{rel}\"", call.path);
         answer.headers.push(("link", format!("{}, {}", link(page + 1, "next"), link(all.div_ceil(size), "last"))));
     }
     answer

@@ -65,7 +65,10 @@ impl Answer {
     }
 
     pub(super) fn error(status: u16, message: &str) -> Answer {
-        Answer::new(status, json!({ "message": message, "documentation_url": "https://docs.github.com/rest", "status": status.to_string() }))
+        Answer::new(
+            status,
+            json!({ "message": message, "documentation_url": "https://docs.github.com/rest", "status": status.to_string() }),
+        )
     }
 
     pub(super) fn not_found() -> Answer {
@@ -94,7 +97,15 @@ async fn handle(State(inner): State<Shared>, request: HttpRequest) -> Response<B
     over_api(&inner, method, api.to_owned(), &query, parts.headers, &body).await
 }
 
-async fn over_git(inner: &Shared, method: &str, name: &str, inside: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+async fn over_git(
+    inner: &Shared,
+    method: &str,
+    name: &str,
+    inside: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
     let found = {
         let mut inner = inner.lock().expect("the hub is whole");
         if let Some(fault) = inner.fault(&format!("{method} /{name}.git/{inside}")) {
@@ -123,11 +134,19 @@ async fn over_git(inner: &Shared, method: &str, name: &str, inside: &str, query:
     if inside.contains("receive-pack") || query.contains("receive-pack") {
         return plain(403, "text/plain", "Write access to repository not granted");
     }
-    let (folder, name) = (git.parent().expect("a folder"), git.file_name().expect("a name").to_string_lossy().into_owned());
+    let (folder, name) =
+        (git.parent().expect("a folder"), git.file_name().expect("a name").to_string_lossy().into_owned());
     git::serve(folder, method, &format!("/{name}/{inside}"), query, headers, body).await
 }
 
-async fn over_api(inner: &Shared, method: String, path: String, query: &str, headers: HeaderMap, body: &Bytes) -> Response<Body> {
+async fn over_api(
+    inner: &Shared,
+    method: String,
+    path: String,
+    query: &str,
+    headers: HeaderMap,
+    body: &Bytes,
+) -> Response<Body> {
     let name = format!("{method} {path}");
     let fault = inner.lock().expect("the hub is whole").fault(&name);
     if let Some(fault) = fault.filter(|fault| !matches!(fault, Fault::LostReply | Fault::UnavailableAfter)) {
@@ -154,7 +173,14 @@ async fn understood(inner: &Shared, method: &str, path: &str, query: &str, heade
         let Ok(bearer) = bearer(&inner.world, &headers) else { return Answer::error(401, "Bad credentials") };
         (bearer, by_name(&inner.world, path))
     };
-    let call = |path: String| Call { method: method.to_owned(), path, query: query.clone(), headers: headers.clone(), body: parsed.clone(), bearer: bearer.clone() };
+    let call = |path: String| Call {
+        method: method.to_owned(),
+        path,
+        query: query.clone(),
+        headers: headers.clone(),
+        body: parsed.clone(),
+        bearer: bearer.clone(),
+    };
     if path == "/graphql" {
         return graphql::answer(inner, &call(path.to_owned())).await;
     }
@@ -191,7 +217,12 @@ fn by_name(world: &World, path: &str) -> Result<String, Answer> {
 }
 
 /// A repository under a name that it had before: 301, or 307 of what writes.
-fn moved(inner: &Shared, parameters: &std::collections::BTreeMap<String, String>, path: &str, method: &str) -> Option<Answer> {
+fn moved(
+    inner: &Shared,
+    parameters: &std::collections::BTreeMap<String, String>,
+    path: &str,
+    method: &str,
+) -> Option<Answer> {
     let inner = inner.lock().expect("the hub is whole");
     let name = format!("{}/{}", parameters.get("owner")?, parameters.get("repo")?);
     let repo = inner.world.repo(&name)?;
@@ -201,7 +232,10 @@ fn moved(inner: &Shared, parameters: &std::collections::BTreeMap<String, String>
     let rest = path.strip_prefix(&format!("/repos/{name}")).unwrap_or_default();
     let location = format!("{}/api/v3/repositories/{}{rest}", inner.world.base, repo.id);
     let status = if method == "GET" { 301 } else { 307 };
-    let mut answer = Answer::new(status, json!({ "message": "Moved Permanently", "url": location, "documentation_url": "https://docs.github.com/rest" }));
+    let mut answer = Answer::new(
+        status,
+        json!({ "message": "Moved Permanently", "url": location, "documentation_url": "https://docs.github.com/rest" }),
+    );
     answer.headers.push(("location", location));
     Some(answer)
 }
@@ -255,7 +289,11 @@ fn failing(fault: Fault, done: Option<Value>, world: &World) -> Response<Body> {
         let mut response = response(answer, world, 0);
         response.headers_mut().insert("x-ratelimit-remaining", remaining.into());
         if name == "x-ratelimit-reset" {
-            let moment = world.now() + i64::from(match fault { Fault::Primary(seconds) => seconds, _ => 0 });
+            let moment = world.now()
+                + i64::from(match fault {
+                    Fault::Primary(seconds) => seconds,
+                    _ => 0,
+                });
             response.headers_mut().insert("x-ratelimit-reset", moment.into());
         }
         response
@@ -264,13 +302,22 @@ fn failing(fault: Fault, done: Option<Value>, world: &World) -> Response<Body> {
         // A body that breaks off before the length that was promised.
         Fault::Broken | Fault::LostReply => {
             let _ = done;
-            let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("broken"))]);
-            Response::builder().status(200).header("content-length", 1000).body(Body::from_stream(broken)).expect("a response")
+            let broken =
+                futures_util::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("broken"))]);
+            Response::builder()
+                .status(200)
+                .header("content-length", 1000)
+                .body(Body::from_stream(broken))
+                .expect("a response")
         }
         Fault::Unavailable | Fault::UnavailableAfter => plain(502, "text/html", "<html><title>Unicorn!</title></html>"),
-        Fault::Primary(seconds) => {
-            limited(403, "API rate limit exceeded", "x-ratelimit-reset", (world.now() + i64::from(seconds)).to_string(), 0)
-        }
+        Fault::Primary(seconds) => limited(
+            403,
+            "API rate limit exceeded",
+            "x-ratelimit-reset",
+            (world.now() + i64::from(seconds)).to_string(),
+            0,
+        ),
         Fault::Secondary(seconds) => {
             limited(403, "You have exceeded a secondary rate limit", "retry-after", seconds.to_string(), 4000)
         }
@@ -294,12 +341,21 @@ impl Inner {
 
 pub(super) fn plain(status: u16, kind: &str, text: &str) -> Response<Body> {
     let status = StatusCode::from_u16(status).expect("a status");
-    Response::builder().status(status).header("content-type", kind).body(Body::from(text.to_owned())).expect("a response")
+    Response::builder()
+        .status(status)
+        .header("content-type", kind)
+        .body(Body::from(text.to_owned()))
+        .expect("a response")
 }
 
 /// Pairs of a query or of a form.
 pub(super) fn form(text: &str) -> Vec<(String, String)> {
-    let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode =
+        |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').map_or((decode(pair), String::new()), |(key, value)| (decode(key), decode(value)))).collect()
+    pairs
+        .map(|pair| {
+            pair.split_once('=').map_or((decode(pair), String::new()), |(key, value)| (decode(key), decode(value)))
+        })
+        .collect()
 }

@@ -34,9 +34,9 @@ impl World {
     #[must_use]
     pub fn show_account(&self, id: u64) -> Value {
         let account = &self.accounts[&id];
-        let (base, login) = (&self.base, &account.login);
+        let (base, login) = (&self.base, account.login.replace('[', "%5B").replace(']', "%5D"));
         json!({
-            "id": id, "node_id": node_id("User", id), "login": login, "type": account.kind(), "site_admin": false,
+            "id": id, "node_id": node_id("User", id), "login": account.login, "type": account.kind(), "site_admin": false,
             "url": format!("{base}/users/{login}"), "html_url": format!("{base}/{login}"),
             "avatar_url": format!("{base}/avatars/{id}"), "gravatar_id": "",
         })
@@ -172,14 +172,21 @@ impl World {
         let (base, name) = (&self.base, self.full_name(repo));
         let (id, at, sent) = status;
         let text = |key: &str| sent.get(key).cloned().unwrap_or_else(|| "".into());
-        json!({
+        let page = format!("{base}/{name}/deployments");
+        let mut shown = json!({
             "id": id, "node_id": node_id("DeploymentStatus", *id), "state": sent["state"], "description": text("description"),
-            "environment_url": text("environment_url"), "log_url": text("log_url"), "target_url": text("log_url"),
+            "target_url": sent.get("log_url").cloned().unwrap_or_else(|| page.into()),
             "creator": self.show_account(of.creator), "created_at": timestamp(*at), "updated_at": timestamp(*at),
             "url": format!("{base}/repos/{name}/deployments/{}/statuses/{id}", of.id),
             "deployment_url": format!("{base}/repos/{name}/deployments/{}", of.id),
             "repository_url": format!("{base}/repos/{name}"),
-        })
+        });
+        for key in ["environment_url", "log_url"] {
+            if let Some(url) = sent.get(key) {
+                shown[key] = url.clone();
+            }
+        }
+        shown
     }
 
     /// A check run.

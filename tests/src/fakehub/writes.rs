@@ -19,7 +19,14 @@ const NEEDS: [(&str, &[&str]); 5] = [
 /// Texts longer than this are refused.
 const LONGEST: usize = 65_536;
 
-pub(super) fn answer(inner: &mut Inner, method: &str, below: &str, repo: &Repo, parameters: &Parameters, call: &Call) -> Answer {
+pub(super) fn answer(
+    inner: &mut Inner,
+    method: &str,
+    below: &str,
+    repo: &Repo,
+    parameters: &Parameters,
+    call: &Call,
+) -> Answer {
     if let Err(refusal) = may(&inner.world, below, repo, call) {
         return refusal;
     }
@@ -97,7 +104,9 @@ fn may(world: &World, below: &str, repo: &Repo, call: &Call) -> Result<(), Answe
         Bearer::Installation { repositories, permissions } => {
             let needs = NEEDS.iter().find(|(part, _)| below.starts_with(part)).map_or(&[][..], |(_, needs)| needs);
             let within = repositories.is_empty() || repositories.contains(&repo.id);
-            repo.installed && within && needs.iter().any(|name| permissions.get(*name).is_some_and(|level| level == "write"))
+            repo.installed
+                && within
+                && needs.iter().any(|name| permissions.get(*name).is_some_and(|level| level == "write"))
         }
         Bearer::App | Bearer::Anonymous => false,
     };
@@ -135,7 +144,10 @@ fn reaction(inner: &mut Inner, repo: &Repo, id: u64, sent: &Value, call: &Call) 
         known.reactions.push((author, content.clone()));
     }
     let user = inner.world.show_account(author);
-    Answer::new(if again { 200 } else { 201 }, json!({ "id": number, "node_id": "RE1", "user": user, "content": content }))
+    Answer::new(
+        if again { 200 } else { 201 },
+        json!({ "id": number, "node_id": "RE1", "user": user, "content": content }),
+    )
 }
 
 fn deployment(inner: &mut Inner, repo: &Repo, sent: Value, call: &Call) -> Answer {
