@@ -36,13 +36,16 @@ pub enum Table {
     Images,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
+    /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
+    /// into them.
+    Deliveries,
     /// The audit log: append only, refusals too.
     Audit,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -52,6 +55,7 @@ impl Table {
         Table::Projects,
         Table::Images,
         Table::Secrets,
+        Table::Deliveries,
         Table::Audit,
     ];
 
@@ -68,6 +72,7 @@ impl Table {
             Table::Projects => "projects",
             Table::Images => "images",
             Table::Secrets => "secrets",
+            Table::Deliveries => "deliveries",
             Table::Audit => "audit",
         }
     }
