@@ -74,6 +74,7 @@ const NODE: Need =
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
+pub(crate) const FOR_DATA: &[Need] = &[POSTGRES, PYTHON, XFS];
 pub(crate) const FOR_TESTS: &[Need] = &[
     ENGINE, POSTGRES, GIT, IP, DISKS, XFS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY,
     PYTHON, NODE,
