@@ -168,6 +168,7 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
         source: planner::policy::SourceSettings::default(),
+        forge: planner::policy::ForgeSettings::default(),
     };
     Policy {
         domain: "staging.example.org".into(),

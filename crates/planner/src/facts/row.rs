@@ -34,6 +34,8 @@ pub enum Table {
     Projects,
     /// Images that several environments may share: when each was wanted last.
     Images,
+    /// What forges were told to show.
+    Told,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
     /// The audit log: append only, refusals too.
@@ -42,7 +44,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -51,6 +53,7 @@ impl Table {
         Table::Condemned,
         Table::Projects,
         Table::Images,
+        Table::Told,
         Table::Secrets,
         Table::Audit,
     ];
@@ -67,6 +70,7 @@ impl Table {
             Table::Condemned => "condemned",
             Table::Projects => "projects",
             Table::Images => "images",
+            Table::Told => "told",
             Table::Secrets => "secrets",
             Table::Audit => "audit",
         }

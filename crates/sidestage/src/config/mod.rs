@@ -194,6 +194,7 @@ impl Project {
             secrets: BTreeMap::new(),
             image_wait: self.image_wait,
             source: self.source,
+            forge: planner::policy::ForgeSettings::default(),
         }
     }
 }
