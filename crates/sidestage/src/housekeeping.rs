@@ -60,7 +60,9 @@ fn sweep_logs(logs: &Path, keeps: &Keeps) -> io::Result<()> {
 }
 
 fn sweep_mirrors(mirrors: &Path, keeps: &Keeps) -> io::Result<()> {
-    let kept: BTreeSet<String> = keeps.projects.keys().map(|project| format!("{project}.git")).collect();
+    // Beside a mirror stands which repository of GitHub's it is of.
+    let both = |project| [format!("{project}.git"), format!("{project}.github")];
+    let kept: BTreeSet<String> = keeps.projects.keys().flat_map(both).collect();
     sweep_folder(mirrors, |name| kept.contains(name))
 }
 

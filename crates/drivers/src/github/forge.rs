@@ -148,9 +148,7 @@ impl GitHubForge {
 #[async_trait]
 impl Forge for GitHubForge {
     async fn heads(&self, also: &BTreeSet<Ref>) -> Result<Vec<Head>, Failure> {
-        let asked = BTreeMap::from([(self.watched.project.clone(), also.clone())]);
-        let answer = self.github.heads(&asked).await.remove(&self.watched.project);
-        answer.unwrap_or_else(|| Err(Failure::transient("the project is not configured any more")))
+        self.github.clone().gathered(self.watched.project.clone(), also.clone()).await
     }
 
     /// Webhooks tell, and go another way.

@@ -16,6 +16,7 @@ pub mod connect;
 mod count;
 mod deployment;
 mod forge;
+mod gather;
 mod inspect;
 mod listing;
 mod query;
@@ -30,7 +31,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use globset::GlobSet;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use http::HeaderMap;
 use planner::event::Head;
 use planner::identity::{ProjectName, Ref};
@@ -119,6 +120,8 @@ pub struct GitHub {
     settings: Settings,
     forges: RwLock<BTreeMap<ProjectName, Weak<GitHubForge>>>,
     budgets: budget::Budgets,
+    /// Projects that wait for the next listing.
+    gathering: gather::Gathering,
     /// The number of the token's account, once it was asked for.
     account: tokio::sync::Mutex<Option<u64>>,
 }
@@ -129,6 +132,19 @@ impl fmt::Debug for GitHub {
     }
 }
 
+/// Globs as `refs` and `skip.paths` have them.
+///
+/// # Errors
+/// One line about the first that is none.
+pub fn globs(patterns: &[String]) -> Result<GlobSet, String> {
+    let mut globs = GlobSetBuilder::new();
+    for glob in patterns {
+        let glob = GlobBuilder::new(glob).literal_separator(true).build();
+        globs.add(glob.map_err(|error| format!("{error}; write names such as \"main\" or globs such as \"docs/**\""))?);
+    }
+    globs.build().map_err(|error| error.to_string())
+}
+
 impl GitHub {
     /// Nothing is asked yet.
     ///
@@ -137,7 +153,8 @@ impl GitHub {
     pub fn new(settings: Settings) -> Result<Arc<GitHub>, String> {
         let client = Client::new(&settings.url, &settings.access)?;
         let (forges, budgets) = (RwLock::default(), budget::Budgets::default());
-        Ok(Arc::new(GitHub { client, settings, forges, budgets, account: tokio::sync::Mutex::default() }))
+        let (account, gathering) = (tokio::sync::Mutex::default(), gather::Gathering::default());
+        Ok(Arc::new(GitHub { client, settings, forges, budgets, gathering, account }))
     }
 
     /// The forge of one project. The last one made for a project is the one that webhooks mean.

@@ -62,7 +62,12 @@ struct Installation {
 pub(super) async fn find(github: &GitHub, forge: &GitHubForge) -> Result<Repository, Failure> {
     let (project, name) = (&forge.watched.project, &forge.watched.repository);
     let who = match github.settings.access {
-        Access::Token(_) | Access::Nobody => As::Account,
+        Access::Token(_) => As::Account,
+        Access::Nobody => {
+            return Err(Failure::transient(
+                "GitHub does not know us yet: type `sidestage github connect`, or name an App or a token in [github]",
+            ));
+        }
         Access::App { .. } => {
             let answer = github.client.get(As::App, &format!("/repos/{name}/installation")).await?;
             if answer.status == StatusCode::NOT_FOUND {

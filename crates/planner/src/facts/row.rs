@@ -38,6 +38,9 @@ pub enum Table {
     Told,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
+    /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
+    /// into them.
+    Deliveries,
     /// The audit log: append only, refusals too.
     Audit,
 }
@@ -55,6 +58,7 @@ impl Table {
         Table::Images,
         Table::Told,
         Table::Secrets,
+        Table::Deliveries,
         Table::Audit,
     ];
 
@@ -72,6 +76,7 @@ impl Table {
             Table::Images => "images",
             Table::Told => "told",
             Table::Secrets => "secrets",
+            Table::Deliveries => "deliveries",
             Table::Audit => "audit",
         }
     }

@@ -86,6 +86,7 @@ impl Controller {
                 let change = self.setup.reload();
                 self.change(actor, Command::Reload, change, reply);
             }
+            Ask::Webhook { headers, body, reply } => self.webhook(headers, body, reply),
             Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
             Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
                 Some((_, watch)) => watch.look(answer),
