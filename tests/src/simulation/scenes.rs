@@ -4,6 +4,7 @@ mod operator;
 
 use planner::command::Command;
 use planner::identity::{ProjectName, Ref, Sha, Time, Trust};
+use planner::manifest::Manifest;
 use planner::policy::StageMode;
 use planner::resource::Kind;
 use planner::view::State;
@@ -48,6 +49,12 @@ pub fn play_scenes(times: u64) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// It says where its data come from.
+fn names_data(manifest: &Manifest) -> bool {
+    let other = |name: &Option<String>| name.as_deref().is_some_and(|name| name != "default");
+    manifest.carry || other(&manifest.database) || other(&manifest.objects)
 }
 
 struct Stage {
@@ -97,7 +104,7 @@ impl Stage {
                 .source
                 .manifest
                 .as_ref()
-                .is_ok_and(|one| one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty());
+                .is_ok_and(|one| one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty() && !names_data(one));
             if trees == 1 && plain {
                 break sha;
             }
