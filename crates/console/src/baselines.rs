@@ -128,8 +128,9 @@ impl New {
 fn part(view: &View, project: &str, sha: &Sha, backend: Backend, kind: Kind) -> Result<ResourceId, Problem> {
     let found = find_project(view, project)?;
     let commit = find_commit(found, sha);
-    let commit = commit
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{project} knows no commit {sha}: push it first")))?;
+    let commit = commit.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, format!("{project} knows no commit {sha}: push it first"))
+    })?;
     let (owner, name) = (Owner::Env(commit.env.clone()), "main".to_owned());
     Ok(ResourceId { backend, owner, generation: commit.generation, kind, name })
 }
@@ -149,10 +150,7 @@ pub(crate) async fn show(State(app): Shared, Path(name): Path<String>) -> Result
     Ok(Json(find(&app.view(), &name)?.clone()))
 }
 
-pub(crate) async fn create(
-    State(app): Shared,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub(crate) async fn create(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Result<Json<Value>, Problem> {
     let new: New = parse("a baseline", body)?;
     let command = new.command(&app.view())?;
     Ok(Json(json!({ "ok": api::run(&app, command).await? })))

@@ -17,9 +17,12 @@ mod secret;
 mod secrets;
 mod sessions;
 pub mod text;
+mod webhooks;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use planner::command::{Actor, Command};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::secrets::{Place, SecretView};
@@ -112,8 +115,28 @@ pub enum Ask {
     },
     /// Read the configuration anew; answered with what that changed, a line each.
     Reload(Actor, oneshot::Sender<Result<String, String>>),
+    /// A delivery of a forge's webhook: its headers and its body as they came. Answered when it is stored.
+    Webhook {
+        /// As they came.
+        headers: HeaderMap,
+        /// As it came: a signature is over these bytes.
+        body: Bytes,
+        /// The way back.
+        reply: oneshot::Sender<Result<(), Turned>>,
+    },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// A delivery that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turned {
+    /// Nobody expects any.
+    Unexpected,
+    /// Its signature is wrong or missing.
+    Unsigned(String),
+    /// It is not what it ought to be.
+    Malformed(String),
 }
 
 /// A value that nobody may read: not in a log, not in an error.

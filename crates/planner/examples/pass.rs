@@ -51,7 +51,7 @@ impl World {
     fn refs(&self, count: usize) -> Event {
         let heads = (0..count).map(|number| {
             let title = format!("feature-{number}");
-            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title }
+            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title, pull: None }
         });
         Event::Refs { project: self.project.clone(), heads: heads.collect() }
     }
@@ -91,7 +91,8 @@ impl World {
         let mut events = Vec::new();
         for (project, sha) in step.read {
             let manifest = Ok(Arc::new(Manifest::default()));
-            let source = Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
+            let source =
+                Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
             events.push(Event::Read { project, sha, source: Ok(source) });
         }
         for (call, action) in step.start {
@@ -169,6 +170,7 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
         source: planner::policy::SourceSettings::default(),
+        forge: planner::policy::ForgeSettings::default(),
     };
     Policy {
         domain: "staging.example.org".into(),

@@ -125,7 +125,8 @@ impl Core {
         let mut persist = self.facts.take_unsaved();
         persist.extend(self.ledger.take_unsaved());
         let look = std::mem::take(&mut self.ledger.look);
-        Step { persist, publish, start, cancel, read, look, replies, wake_at }
+        let (checks, tell) = (Vec::new(), Vec::new());
+        Step { persist, publish, start, cancel, read, checks, tell, look, replies, wake_at }
     }
 
     /// What people see now.
@@ -231,6 +232,9 @@ impl Core {
                 let answer = ask(Desk { facts, ledger, policy, inventory, now }, &actor, &command);
                 return Some((request, answer));
             }
+            // Nobody reads comments, waits for checks or reports yet.
+            Event::Said { request, .. } => return Some((request, Ok(String::new()))),
+            Event::Checks { .. } | Event::Told { .. } => {}
             Event::Knock(env) => self.facts.visit(&env, now, Duration::ZERO),
             Event::Visits(visits) => {
                 for (env, at) in visits {
@@ -378,7 +382,13 @@ fn next_time(eyes: &Eyes<'_>, plan: &Plan, deadline: Option<Time>) -> Option<Tim
         Some(since) => Some(since.after(READING)),
         None => Some(reading.next),
     });
-    let all =
-        ends.chain(approvals).chain(closed).chain(orphans).chain(images).chain(refreshes).chain(reads).chain([plan.wake_at, deadline]);
+    let all = ends
+        .chain(approvals)
+        .chain(closed)
+        .chain(orphans)
+        .chain(images)
+        .chain(refreshes)
+        .chain(reads)
+        .chain([plan.wake_at, deadline]);
     all.flatten().filter(|at| *at > now && at.0 != u64::MAX).min()
 }

@@ -109,6 +109,73 @@ pub struct ProjectPolicy {
     pub image_wait: Duration,
     /// What of a commit is fetched beside its own tree.
     pub source: SourceSettings,
+    /// What matters of a forge with pull requests.
+    #[serde(default)]
+    pub forge: ForgeSettings,
+}
+
+/// What the operator decides about a forge with pull requests.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForgeSettings {
+    /// The project's commits come from such a forge.
+    pub pulls: bool,
+    /// Statuses and check runs that must be green first, by name.
+    pub wait_for: Vec<String>,
+    /// `skip.drafts`: pull requests that are drafts do not stage themselves.
+    pub skip_drafts: bool,
+    /// `skip.bots`: nor do those of bots.
+    pub skip_bots: bool,
+    /// `skip.labels`: nor do those with one of these labels.
+    pub skip_labels: BTreeSet<String>,
+    /// What is shown on the forge.
+    pub report: ReportSettings,
+}
+
+impl Default for ForgeSettings {
+    fn default() -> Self {
+        ForgeSettings {
+            pulls: false,
+            wait_for: Vec::new(),
+            skip_drafts: false,
+            skip_bots: true,
+            skip_labels: BTreeSet::new(),
+            report: ReportSettings::default(),
+        }
+    }
+}
+
+/// `report = { … }`: which channels are used, each when something was staged.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportSettings {
+    /// The sticky comment.
+    pub comment: When,
+    /// The deployment.
+    pub deployment: When,
+    /// The check.
+    pub check: When,
+    /// What deployments are deployments to.
+    pub environment: String,
+}
+
+impl Default for ReportSettings {
+    fn default() -> Self {
+        let when = When::default();
+        ReportSettings { comment: when, deployment: when, check: when, environment: "sidestage".to_owned() }
+    }
+}
+
+/// When a channel is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum When {
+    /// For commits that somebody staged, or that staged themselves.
+    #[default]
+    #[serde(rename = "when staged")]
+    Staged,
+    /// Not at all.
+    #[serde(rename = "never")]
+    Never,
 }
 
 fn empty() -> String {

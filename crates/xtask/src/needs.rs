@@ -64,11 +64,14 @@ const PYTHON: Need = Need {
     packages: &["python3", "python3-venv", "python3-pip"],
     there: || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip, pip"])),
 };
+const NODE: Need =
+    Need { what: "node, for GitHub's published schemas", packages: &["nodejs"], there: || find("node").is_some() };
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] = &[
     ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON,
+    NODE,
 ];
 
 /// Makes sure of all of them, or says which are missing.

@@ -29,6 +29,7 @@ pub(super) fn project() -> ProjectPolicy {
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
         source: SourceSettings::default(),
+        forge: planner::policy::ForgeSettings::default(),
     }
 }
 

@@ -126,7 +126,7 @@ impl Forge {
     pub fn head(&self, project: &ProjectName, name: &Ref) -> Option<Head> {
         let branch = self.repositories.get(project)?.refs.get(name).filter(|branch| branch.open)?;
         let sha = *branch.pushed.last()?;
-        Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}") })
+        Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}"), pull: None })
     }
 }
 

@@ -191,5 +191,6 @@ fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
         secrets: secrets(rng),
         image_wait: Duration::from_secs(1800),
         source: planner::policy::SourceSettings::default(),
+        forge: planner::policy::ForgeSettings::default(),
     }
 }

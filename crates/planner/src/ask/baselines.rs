@@ -26,7 +26,9 @@ fn create(desk: &mut Desk<'_>, actor: &Actor, name: &str, creation: &Creation) -
         return Err(format!("{EMPTY_NAME} is the baseline without anything in it; choose another name"));
     }
     if !Manifest::is_baseline_name(name) {
-        return Err(format!("{name:?} is no possible name of a baseline: a-z, 0-9 and single inner hyphens, a letter first"));
+        return Err(format!(
+            "{name:?} is no possible name of a baseline: a-z, 0-9 and single inner hyphens, a letter first"
+        ));
     }
     let Creation { recipe, every, max_shrink } = creation;
     check(desk, recipe)?;
@@ -72,7 +74,9 @@ fn check(desk: &Desk<'_>, recipe: &Recipe) -> Result<(), String> {
         return Err("--mask masks a database, and none is given; add --database".to_owned());
     }
     match recipe.extensions.iter().find(|name| !desk.policy.extensions.contains(*name)) {
-        Some(name) => Err(format!("--extensions: {name} is not on the list `[database] extensions` of the configuration")),
+        Some(name) => {
+            Err(format!("--extensions: {name} is not on the list `[database] extensions` of the configuration"))
+        }
         None => Ok(()),
     }
 }
@@ -83,9 +87,11 @@ fn check_url(url: &str) -> Result<(), String> {
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     if user.contains(':') || rest.contains("password=") {
-        return Err("--database: the URL holds a password, which listings would show; put it into a file of mode 0600 \
+        return Err(
+            "--database: the URL holds a password, which listings would show; put it into a file of mode 0600 \
                     and name that with --password-file"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -97,7 +103,10 @@ fn own(facts: &Facts, id: &ResourceId) -> Result<(), String> {
     if row.of.trust == Trust::Trusted {
         Ok(())
     } else {
-        Err(format!("{} comes from outside: a baseline is made from data of the project's own code", row.of.sha.short()))
+        Err(format!(
+            "{} comes from outside: a baseline is made from data of the project's own code",
+            row.of.sha.short()
+        ))
     }
 }
 
@@ -121,7 +130,9 @@ fn begin(desk: &mut Desk<'_>, actor: &Actor, mut row: BaselineRow, recipe: Recip
 fn known(facts: &Facts, name: &str) -> Result<BaselineRow, String> {
     let row = facts.baselines.get(name).filter(|row| row.removed.is_none()).cloned();
     row.ok_or_else(|| match name {
-        DEFAULT | EMPTY_NAME => format!("{name} is empty; an admin fills `default` with `sidestage baseline create default`"),
+        DEFAULT | EMPTY_NAME => {
+            format!("{name} is empty; an admin fills `default` with `sidestage baseline create default`")
+        }
         _ => format!("there is no baseline {name:?}; `sidestage baseline ls` lists them"),
     })
 }
@@ -165,7 +176,10 @@ fn unused(desk: &Desk<'_>, version: &str) -> Result<(), String> {
     if users.is_empty() {
         return Ok(());
     }
-    let names = users.iter().filter_map(|env| desk.facts.envs.get(*env)).map(|row| format!("{} {}", row.of.project, row.of.sha.short()));
+    let names = users
+        .iter()
+        .filter_map(|env| desk.facts.envs.get(*env))
+        .map(|row| format!("{} {}", row.of.project, row.of.sha.short()));
     let names: Vec<String> = names.take(3).collect();
     let names = if names.is_empty() { String::new() } else { format!(", {} among them", names.join(", ")) };
     Err(format!("{version} is used by {} environments{names}; reset or remove them first", users.len()))
@@ -203,7 +217,11 @@ pub(super) fn choosable(desk: &Desk<'_>, of: &crate::spec::Origin, wanted: &str)
     let project = desk.policy.projects.get(&of.project);
     let project = project.ok_or_else(|| format!("{} is not in the configuration", of.project))?;
     let version = version_of(desk.facts, wanted)?;
-    let name = if version == crate::facts::EMPTY { EMPTY_NAME } else { parse_version(&version).map_or(wanted, |(name, _)| name) };
+    let name = if version == crate::facts::EMPTY {
+        EMPTY_NAME
+    } else {
+        parse_version(&version).map_or(wanted, |(name, _)| name)
+    };
     if of.trust.is_foreign() && name != project.fork_baseline {
         return Err(format!("foreign code of {} starts from {} only", of.project, project.fork_baseline));
     }

@@ -104,6 +104,16 @@ pub fn blueprint(
     let manifest = source.manifest.as_ref().map_err(Clone::clone)?;
     let env = facts.ids.get(&(of.project.clone(), of.sha)).map(|ids| ids.at(of.trust).clone());
     let env = env.ok_or("the commit is not known")?;
-    let draft = draft::Draft { key: &facts.key, baselines: &facts.baselines, policy, of, begun, source, manifest, address, env };
+    let draft = draft::Draft {
+        key: &facts.key,
+        baselines: &facts.baselines,
+        policy,
+        of,
+        begun,
+        source,
+        manifest,
+        address,
+        env,
+    };
     Ok(Blueprint { parts: draft.parts()? })
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Eyes, REMEMBERED};
-use crate::facts::{
-    BaselineRow, EMPTY, Fact, Facts, Recipe, Size, Stand, Version, parse_version, version_name,
-};
+use crate::facts::{BaselineRow, EMPTY, Fact, Facts, Recipe, Size, Stand, Version, parse_version, version_name};
 use crate::identity::{EnvId, Time};
 use crate::manifest::next_fire;
 use crate::resource::{Inventory, Kind, Owner, ResourceId};
@@ -58,7 +56,8 @@ fn recovered(eyes: &Eyes<'_>) -> Vec<BaselineRow> {
 
 fn found(eyes: &Eyes<'_>, version: &str, whole: bool) -> Version {
     let now = eyes.now();
-    let stand = if whole { Stand::Sealed } else { Stand::Kept("it was found half made after a loss of the store".to_owned()) };
+    let stand =
+        if whole { Stand::Sealed } else { Stand::Kept("it was found half made after a loss of the store".to_owned()) };
     Version { recipe: None, by: None, asked: now, sealed: Some(now), stand, size: eyes.size(version) }
 }
 
@@ -236,12 +235,7 @@ impl Eyes<'_> {
         let outputs = |id: &ResourceId| self.inventory.seen.get(id).map(|observed| observed.outputs.clone());
         let database = outputs(&ResourceId::template(version)).unwrap_or_default();
         let objects = outputs(&ResourceId::snapshot(version)).unwrap_or_default();
-        Size {
-            database: database.bytes,
-            tables: database.tables,
-            objects: objects.bytes,
-            count: objects.objects,
-        }
+        Size { database: database.bytes, tables: database.tables, objects: objects.bytes, count: objects.objects }
     }
 
     /// A version is being made, and nothing has failed for good.
@@ -256,9 +250,8 @@ impl Eyes<'_> {
     /// Whether any row knows what belongs to this version, or that it was dropped.
     pub(super) fn knows_version(&self, version: &str) -> bool {
         version == EMPTY
-            || parse_version(version).is_some_and(|(name, number)| {
-                self.facts().baselines.get(name).is_some_and(|row| number <= row.highest)
-            })
+            || parse_version(version)
+                .is_some_and(|(name, number)| self.facts().baselines.get(name).is_some_and(|row| number <= row.highest))
     }
 
     /// The version that a baseline's name stands for now, or that version itself. Its data is there.
@@ -274,7 +267,9 @@ impl Eyes<'_> {
             Some(kind) => {
                 let what = if kind == Kind::Database { "the database" } else { "the objects" };
                 let name = parse_version(&version).map_or(wanted, |(name, _)| name).to_owned();
-                Err(format!("{what} of {version} cannot be found; `sidestage baseline refresh {name}` makes another version"))
+                Err(format!(
+                    "{what} of {version} cannot be found; `sidestage baseline refresh {name}` makes another version"
+                ))
             }
         }
     }
@@ -290,9 +285,7 @@ pub(crate) fn version_of(facts: &Facts, wanted: &str) -> Result<String, String> 
     }
     let (name, number) = parse_version(wanted).map_or((wanted, None), |(name, number)| (name, Some(number)));
     let row = facts.baselines.get(name).filter(|row| row.removed.is_none());
-    let sealed = |number: &u32| {
-        row.is_some_and(|row| row.versions.get(number).is_some_and(Version::is_sealed))
-    };
+    let sealed = |number: &u32| row.is_some_and(|row| row.versions.get(number).is_some_and(Version::is_sealed));
     match number {
         Some(number) if sealed(&number) => Ok(wanted.to_owned()),
         Some(_) => Err(format!("there is no version {wanted}; `sidestage baseline show {name}` lists them")),
@@ -327,6 +320,10 @@ mod tests {
         let empty = Recipe { objects: ObjectsFrom::Folder("/files".into()), ..Recipe::empty() };
         let none = Size { count: Some(0), ..Size::default() };
         assert!(doubt(&empty, &none, None, 50).unwrap().contains("no object"));
-        assert_eq!(doubt(&Recipe::empty(), &Size { tables: Some(0), ..none }, None, 50), None, "nothing was to be read");
+        assert_eq!(
+            doubt(&Recipe::empty(), &Size { tables: Some(0), ..none }, None, 50),
+            None,
+            "nothing was to be read"
+        );
     }
 }

@@ -165,7 +165,7 @@ impl Facts {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
                 self.audited = self.audited.max(number);
             }
-            Table::Failures | Table::Secrets => {}
+            Table::Failures | Table::Secrets | Table::Deliveries => {}
         }
         Ok(())
     }

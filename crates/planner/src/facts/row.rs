@@ -38,13 +38,16 @@ pub enum Table {
     Baselines,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
+    /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
+    /// into them.
+    Deliveries,
     /// The audit log: append only, refusals too.
     Audit,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -55,6 +58,7 @@ impl Table {
         Table::Images,
         Table::Baselines,
         Table::Secrets,
+        Table::Deliveries,
         Table::Audit,
     ];
 
@@ -72,6 +76,7 @@ impl Table {
             Table::Images => "images",
             Table::Baselines => "baselines",
             Table::Secrets => "secrets",
+            Table::Deliveries => "deliveries",
             Table::Audit => "audit",
         }
     }

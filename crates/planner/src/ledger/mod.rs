@@ -13,10 +13,10 @@ use crate::event::{Began, CallId};
 use crate::facts::Row;
 use crate::identity::{ProjectName, Sha, Time};
 use crate::plan::Lane;
-use crate::spec::{DataFrom, Spec};
 use crate::resource::{
     Action, Backend, Failure, Fingerprint, Inventory, Kind, Observed, Owner, Phase, ResourceId, Run,
 };
+use crate::spec::{DataFrom, Spec};
 
 pub use failure::{Failed, backoff};
 

@@ -31,9 +31,10 @@ impl Report<'_, '_> {
         });
         BaselineView {
             name: row.name.clone(),
-            current: row.current.map(|number| version_name(&row.name, number)).or_else(|| {
-                (row.name == DEFAULT).then(|| EMPTY.to_owned())
-            }),
+            current: row
+                .current
+                .map(|number| version_name(&row.name, number))
+                .or_else(|| (row.name == DEFAULT).then(|| EMPTY.to_owned())),
             database: recipe.map(|recipe| recipe.database.to_string()),
             objects: recipe.map(|recipe| recipe.objects.to_string()),
             mask: recipe.and_then(|recipe| recipe.mask.as_ref()).map(|path| path.display().to_string()),
@@ -74,7 +75,8 @@ impl Report<'_, '_> {
         let made = wanted.iter().filter(|id| self.eyes.is_there(id)).count();
         // While it is made, what is there of it.
         let size = if version.sealed.is_some() { version.size } else { self.eyes.size(&name) };
-        let logs = if version.recipe.is_some() { vec!["database".to_owned(), "objects".to_owned()] } else { Vec::new() };
+        let logs =
+            if version.recipe.is_some() { vec!["database".to_owned(), "objects".to_owned()] } else { Vec::new() };
         VersionView {
             number,
             state,

@@ -213,7 +213,8 @@ impl Create {
 
 /// An environment, by `pr-7` or `shop/pr-7`.
 fn environment(view: &View, word: &str, option: &str) -> Result<Value, Failed> {
-    let project = word.split_once('/').filter(|(project, _)| view.projects.iter().any(|of| of.name.as_str() == *project));
+    let project =
+        word.split_once('/').filter(|(project, _)| view.projects.iter().any(|of| of.name.as_str() == *project));
     let words: Vec<String> = match project {
         Some((project, commit)) => vec![project.to_owned(), commit.to_owned()],
         None => vec![word.to_owned()],
@@ -255,7 +256,9 @@ async fn begun(client: &Client, name: &str, wait: &Wait, answer: &Value, screen:
             }
         }
         if Instant::now() >= end {
-            return Err(Failed::Refused(format!("{version} is still being made; `sidestage baseline show {name}` shows how far")));
+            return Err(Failed::Refused(format!(
+                "{version} is still being made; `sidestage baseline show {name}` shows how far"
+            )));
         }
         sleep(LOOK).await;
     }
@@ -301,13 +304,15 @@ async fn list(client: &Client, ls: &Ls, screen: &mut Screen) -> Result<(), Faile
         serde_json::from_value(answer["baselines"].clone()).map_err(|error| Failed::Refused(error.to_string()))?;
     for baseline in baselines {
         let current = baseline.current.as_deref().map_or("none yet", shown_version);
-        let newest = baseline.versions.iter().find(|version| Some(version.version.as_str()) == baseline.current.as_deref());
+        let newest =
+            baseline.versions.iter().find(|version| Some(version.version.as_str()) == baseline.current.as_deref());
         let size = newest.map(sizes).unwrap_or_default();
         let users: usize = baseline.versions.iter().map(|version| version.users.len()).sum();
         say(screen, &format!("{:<16}  {current:<12}  {size}  used by {users}", baseline.name))?;
-        let under_way = baseline.versions.iter().find(|version| {
-            matches!(version.state, VersionState::Making | VersionState::Failed | VersionState::Kept)
-        });
+        let under_way = baseline
+            .versions
+            .iter()
+            .find(|version| matches!(version.state, VersionState::Making | VersionState::Failed | VersionState::Kept));
         if let Some(version) = under_way {
             let reason = version.reason.as_ref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
             say(screen, &format!("  {} is {}{reason}", version.version, version.state.as_str()))?;

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Top-level keys that apply at once. Everything else is wired at the start.
-const AT_ONCE: [&str; 4] = ["addresses", "lifetime", "limits", "project"];
+const AT_ONCE: [&str; 5] = ["addresses", "github", "lifetime", "limits", "project"];
 /// Limits that the drivers are given at the start.
 const AT_START: [&str; 3] = ["connections", "disk", "pids"];
 
@@ -63,6 +63,7 @@ impl Config {
         let (mut config, kept) = (self.clone(), &self.limits);
         config.addresses.clone_from(&new.addresses);
         config.project.clone_from(&new.project);
+        config.github.clone_from(&new.github);
         config.lifetime.clone_from(&new.lifetime);
         config.limits.clone_from(&new.limits);
         config.text.clone_from(&new.text);
