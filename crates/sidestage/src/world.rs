@@ -86,6 +86,7 @@ impl World {
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
             durable: config.database.durable,
+            storage: config.database.storage.clone(),
             extensions: policy.extensions,
             ..ServerSettings::new(home, IpAddr::from(services))
         };
