@@ -65,10 +65,17 @@ const PYTHON: Need = Need {
     there: || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip, pip"])),
 };
 
+const NODE: Need = Need {
+    what: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    there: || find("node").is_some() && find("npm").is_some(),
+};
+
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] = &[
     ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON,
+    NODE,
 ];
 
 /// Makes sure of all of them, or says which are missing.
