@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use drivers::Forge as _;
+use drivers::Forge;
 use planner::command::{Actor, Command, Role};
 use planner::core::Core;
 use planner::event::{Event, Head, RequestId, Source};
@@ -49,10 +49,10 @@ fn what_is_remembered_is_kept_and_nothing_is_said_before_everybody_has_answered(
     assert_eq!(core.keeps(), None, "the forge was not heard");
 
     let name = Ref::Branch("one".to_owned());
-    let head = Head { name, sha, foreign: false, title: "one".to_owned() };
+    let head = Head { name, sha, foreign: false, title: "one".to_owned(), pull: None };
     core.step(START, vec![Event::Refs { project: shop(), heads: vec![head] }]);
     let manifest = Manifest::parse(None).map(Arc::new);
-    let source = Source { tree, subject: "One".to_owned(), author: "Ann".to_owned(), manifest };
+    let source = Source { tree, subject: "One".to_owned(), author: "Ann".to_owned(), ancestors: Vec::new(), manifest };
     core.step(START, vec![Event::Read { project: shop(), sha, source: Ok(source) }]);
     let actor = Actor { name: "ann".to_owned(), role: Role::Admin };
     let command = Command::Stage { project: shop(), sha };
@@ -144,7 +144,7 @@ async fn commits_that_nobody_needs_leave_the_mirror() {
     assert!(shas.iter().all(has));
     let kept = Kept { commits: [shas[1]].into(), ..Kept::default() };
     let keeps = Keeps { projects: [(shop(), kept)].into(), ..Keeps::default() };
-    let forges = BTreeMap::from([(shop(), forge.clone())]);
+    let forges = BTreeMap::from([(shop(), forge.clone() as Arc<dyn Forge>)]);
     sweep(&dir, &forges, &keeps).await;
     assert_eq!(shas.iter().map(has).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(forge.read(&shas[1]).await.unwrap().subject, "two");

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::guard::Site;
 use crate::sessions::Sessions;
-use crate::{Ask, Doors, Error, Settings, api, guard, pages};
+use crate::{Ask, Doors, Error, Settings, api, guard, pages, webhooks};
 
 /// The longest request body; a form or a command is far below.
 const BODY: usize = 64 << 10;
@@ -100,8 +100,10 @@ fn router(app: &Arc<App>) -> Router {
         Door::People => router.merge(pages::routes(app)),
         Door::Local => router.fallback(api::unknown),
     };
+    let webhooks = if app.door == Door::People { webhooks::routes() } else { Router::new() };
     router
         .layer(DefaultBodyLimit::max(BODY))
+        .merge(webhooks)
         .layer(from_fn_with_state(app.clone(), guard::host))
         .layer(from_fn(guard::headers))
         .with_state(app.clone())

@@ -8,6 +8,7 @@
 mod acts;
 mod api;
 mod app;
+mod baselines;
 mod guard;
 pub mod inside;
 mod links;
@@ -16,9 +17,12 @@ mod secret;
 mod secrets;
 mod sessions;
 pub mod text;
+mod webhooks;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use planner::command::{Actor, Command};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::secrets::{Place, SecretView};
@@ -52,6 +56,17 @@ pub enum Ask {
         /// One of `CommitView::logs`.
         name: String,
         /// Go on until the other side hangs up.
+        follow: bool,
+        /// The chunks.
+        reply: oneshot::Sender<Result<mpsc::Receiver<String>, String>>,
+    },
+    /// The log of making a baseline's version, as chunks of text.
+    BaselineLogs {
+        /// Such as `shop@3`.
+        version: String,
+        /// One of `VersionView::logs`.
+        name: String,
+        /// Go on until the other side hangs up, or it is made.
         follow: bool,
         /// The chunks.
         reply: oneshot::Sender<Result<mpsc::Receiver<String>, String>>,
@@ -100,8 +115,28 @@ pub enum Ask {
     },
     /// Read the configuration anew; answered with what that changed, a line each.
     Reload(Actor, oneshot::Sender<Result<String, String>>),
+    /// A delivery of a forge's webhook: its headers and its body as they came. Answered when it is stored.
+    Webhook {
+        /// As they came.
+        headers: HeaderMap,
+        /// As it came: a signature is over these bytes.
+        body: Bytes,
+        /// The way back.
+        reply: oneshot::Sender<Result<(), Turned>>,
+    },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// A delivery that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turned {
+    /// Nobody expects any.
+    Unexpected,
+    /// Its signature is wrong or missing.
+    Unsigned(String),
+    /// It is not what it ought to be.
+    Malformed(String),
 }
 
 /// A value that nobody may read: not in a log, not in an error.

@@ -51,7 +51,7 @@ impl World {
     fn refs(&self, count: usize) -> Event {
         let heads = (0..count).map(|number| {
             let title = format!("feature-{number}");
-            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title }
+            Head { name: Ref::Branch(title.clone()), sha: sha(number), foreign: false, title, pull: None }
         });
         Event::Refs { project: self.project.clone(), heads: heads.collect() }
     }
@@ -91,7 +91,8 @@ impl World {
         let mut events = Vec::new();
         for (project, sha) in step.read {
             let manifest = Ok(Arc::new(Manifest::default()));
-            let source = Source { tree: sha, subject: "A change".into(), author: "Ada".into(), manifest };
+            let source =
+                Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
             events.push(Event::Read { project, sha, source: Ok(source) });
         }
         for (call, action) in step.start {
@@ -164,10 +165,12 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
         alias_proxy: false,
         suffix: String::new(),
         baselines: BTreeSet::from(["default".to_owned()]),
+        fork_baseline: "empty".into(),
         images: BTreeSet::new(),
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
         source: planner::policy::SourceSettings::default(),
+        forge: planner::policy::ForgeSettings::default(),
     };
     Policy {
         domain: "staging.example.org".into(),
@@ -185,10 +188,14 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
             pids: 256,
             disk: 2 << 30,
             connections: 20,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         },
         lifetime: Lifetime { idle: Duration::MAX, sleep: Duration::MAX, ttl: Duration::MAX },
         addresses: vec![[203, 0, 113, 7].into()],
         extensions: BTreeSet::new(),
+        spares: Default::default(),
         objects_public: true,
     }
 }

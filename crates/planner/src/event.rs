@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Actor, Command};
+use crate::command::{Actor, Command, Role};
 use crate::facts::Row;
+use crate::forge::{Checks, Place, Pull, Report, Said};
 use crate::identity::{EnvId, ProjectName, Ref, Sha, Time};
 use crate::manifest::Manifest;
 use crate::policy::Policy;
@@ -33,6 +34,9 @@ pub struct Head {
     pub foreign: bool,
     /// Title of the pull request, or the ref's short name.
     pub title: String,
+    /// What the forge says of a pull request beside that; none of branches and tags, and of forges that know no more.
+    #[serde(default)]
+    pub pull: Option<Box<Pull>>,
 }
 
 /// What a commit is made of, read by git from the project's mirror. Never changes for a sha.
@@ -44,6 +48,10 @@ pub struct Source {
     pub subject: String,
     /// Its author's name.
     pub author: String,
+    /// The commits before it, first parents only, the nearest first: as many as the forge tells, and none unless the
+    /// manifest carries data on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Sha>,
     /// The manifest, or the one line that says what is wrong with it.
     pub manifest: Result<Arc<Manifest>, String>,
 }
@@ -65,6 +73,13 @@ pub enum Event {
     Read { project: ProjectName, sha: Sha, source: Result<Source, Failure> },
     /// A person asked for something; answered in [`Step::replies`].
     Asked { request: RequestId, actor: Actor, command: Command },
+    /// A person asked for something on the forge, after which the project's refs were listed; `role`: what the forge lets
+    /// them do here, none if nothing. Answered in [`Step::replies`], an empty line if there is nothing to answer.
+    Said { request: RequestId, said: Said, role: Option<Role> },
+    /// What the statuses and check runs of a commit say, which [`Step::checks`] asked for.
+    Checks { project: ProjectName, sha: Sha, checks: Result<Checks, Failure> },
+    /// A report of [`Step::tell`] was shown, under this number of the forge's; or not, and why.
+    Told { project: ProjectName, place: Place, result: Result<u64, Failure> },
     /// Somebody requests a page of an environment that is not open: wake it, and let the visit count.
     Knock(EnvId),
     /// The edge's snapshot: last request, or now while a stream is open.
@@ -97,6 +112,10 @@ pub struct Step {
     pub cancel: Vec<CallId>,
     /// Commits to read.
     pub read: Vec<(ProjectName, Sha)>,
+    /// Commits whose statuses and check runs are waited for.
+    pub checks: Vec<(ProjectName, Sha)>,
+    /// What forges are to show. Each is answered by [`Event::Told`].
+    pub tell: Vec<(ProjectName, Report)>,
     /// Backends to list again as soon as may be: what a call did there is not known, or what it removed may linger.
     pub look: BTreeSet<Backend>,
     /// Answers to people: a line of success or of refusal.

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod event;
 pub mod facts;
 pub mod fingerprint;
+pub mod forge;
 mod heads;
 pub mod hosts;
 pub mod identity;

@@ -3,19 +3,22 @@
 
 mod asks;
 mod changes;
+mod deliveries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use console::Ask;
-use drivers::Listing;
+use console::{Ask, Turned};
 use drivers::docker::Docker;
+use drivers::{Delivery, Listing};
 use edge::Visits;
 use futures_util::StreamExt;
-use planner::command::Actor;
+use planner::command::{Actor, Role};
 use planner::core::Core;
 use planner::event::{CallId, Event, Head, RequestId, Step};
+use planner::facts::Row;
+use planner::forge::Said;
 use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::oneoff::What;
 use planner::resource::{Backend, Resource};
@@ -37,6 +40,8 @@ use crate::setup::{Change, Setup};
 use crate::store::Store;
 use crate::watch::Watch;
 
+use deliveries::Deliveries;
+
 /// Everything is listed this often, whatever events say.
 const LISTING: Duration = Duration::from_secs(30);
 /// Visits are taken from the edge this often.
@@ -53,6 +58,10 @@ pub enum Input {
     Dirty(Backend),
     /// What a one-off container of this environment, like this process, is made of, and what it needs.
     OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
+    /// A forge delivered a webhook.
+    Delivered(Delivery, oneshot::Sender<Result<(), Turned>>),
+    /// What the person who asked in that delivery may is known.
+    Said(String, Said, Option<Role>),
     /// A branch or tag that a person named was found, and is to be staged.
     Found(ProjectName, Head, Actor, StagedRef),
 }
@@ -104,6 +113,7 @@ pub struct Controller {
     requests: u64,
     reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
+    deliveries: Deliveries,
     inside: Arc<Inside>,
     databases: Databases,
 }
@@ -112,6 +122,8 @@ pub struct Controller {
 pub struct Parts {
     /// The core, restored.
     pub core: Core,
+    /// What it was restored from.
+    pub rows: Vec<Row>,
     /// Where its rows go.
     pub store: Store,
     /// Where calls go.
@@ -138,12 +150,14 @@ impl Controller {
     /// Puts the parts together and begins to watch the forges.
     #[must_use]
     pub fn new(parts: Parts) -> Controller {
-        let Parts { core, store, calls, listings, logs, setup, ends, inside, databases, engine, mailbox } = parts;
+        let Parts { core, rows, store, calls, listings, logs, setup, ends, inside, databases, engine, mailbox } = parts;
         let (input, inputs) = mailbox;
         follow(&engine, input.clone());
-        let forges = setup.forges.all();
-        let watches =
-            forges.iter().map(|(name, forge)| (name.clone(), Watch::start(name, forge, input.clone()))).collect();
+        let start = |(name, forge)| {
+            let watch = Watch::start(&name, &forge, setup.pace(&name), input.clone());
+            (name, watch)
+        };
+        let watches = setup.forges.all().into_iter().map(start).collect();
         Controller {
             core,
             store,
@@ -163,6 +177,7 @@ impl Controller {
             requests: 0,
             reading: BTreeSet::new(),
             looks: Vec::new(),
+            deliveries: Deliveries::restore(&rows),
             inside,
             databases,
         }
@@ -192,6 +207,7 @@ impl Controller {
             wake_at = step.wake_at;
             step.replies.append(&mut self.applied);
             let granted = self.granted(&mut step);
+            self.keep_deliveries(&mut step);
             if !self.persist(&step, &shutdown).await {
                 break;
             }
@@ -236,6 +252,8 @@ impl Controller {
             }
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
+            Input::Delivered(delivery, answer) => self.delivered(delivery, answer),
+            Input::Said(id, said, role) => self.said(id, said, role),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
     }
@@ -297,6 +315,7 @@ impl Controller {
             }
         }
         self.answer_looks();
+        self.perform_deliveries();
     }
 
     fn start(&mut self, call: CallId, action: planner::resource::Action) {
@@ -312,7 +331,7 @@ impl Controller {
         if self.reading.insert((project.clone(), sha)) {
             let input = self.input.clone();
             tokio::spawn(async move {
-                let source = drivers::Forge::read(&*forge, &sha).await;
+                let source = forge.read(&sha).await;
                 let _ = input.send(Input::Event(Event::Read { project, sha, source }));
             });
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use drivers::git::GitForge;
+use drivers::Forge;
 use planner::identity::{ProjectName, Sha, Trust};
 use planner::keeps::Keeps;
 use planner::resource::Owner;
@@ -22,7 +22,7 @@ pub(crate) const FIRST: Duration = Duration::from_secs(600);
 const RECENT: Duration = Duration::from_secs(3600);
 
 /// Deletes what `keeps` does not name. What cannot be deleted is told in the log and tried again the next time.
-pub async fn sweep(dir: &StateDir, forges: &BTreeMap<ProjectName, Arc<GitForge>>, keeps: &Keeps) {
+pub async fn sweep(dir: &StateDir, forges: &BTreeMap<ProjectName, Arc<dyn Forge>>, keeps: &Keeps) {
     tell(&dir.logs(), sweep_logs(&dir.logs(), keeps));
     tell(&dir.mirrors(), sweep_mirrors(&dir.mirrors(), keeps));
     for (project, forge) in forges {
@@ -60,7 +60,9 @@ fn sweep_logs(logs: &Path, keeps: &Keeps) -> io::Result<()> {
 }
 
 fn sweep_mirrors(mirrors: &Path, keeps: &Keeps) -> io::Result<()> {
-    let kept: BTreeSet<String> = keeps.projects.keys().map(|project| format!("{project}.git")).collect();
+    // Beside a mirror stands which repository of GitHub's it is of.
+    let both = |project| [format!("{project}.git"), format!("{project}.github")];
+    let kept: BTreeSet<String> = keeps.projects.keys().flat_map(both).collect();
     sweep_folder(mirrors, |name| kept.contains(name))
 }
 

@@ -12,6 +12,7 @@ use edge::proxy::Side;
 use edge::tls::Tls;
 use planner::command::{Actor, Role};
 use planner::core::Core;
+use planner::facts::Row;
 use planner::identity::InstanceKey;
 use planner::tables::Tables;
 use planner::view::View;
@@ -125,7 +126,7 @@ impl Instance {
         instance.serve_objects(objects);
         instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
-        instance.run_loop(core, store, setup, ends);
+        instance.run_loop(core, rows, store, setup, ends);
         Ok(instance)
     }
 
@@ -187,7 +188,7 @@ impl Instance {
         Ok(())
     }
 
-    fn run_loop(&self, core: Core, store: Store, setup: Setup, ends: Ends) {
+    fn run_loop(&self, core: Core, rows: Vec<Row>, store: Store, setup: Setup, ends: Ends) {
         let mailbox = mpsc::unbounded_channel();
         let drivers = &self.world.drivers;
         let calls = Calls::new(drivers.clone(), self.dir.clone(), self.world.docker.secrets().clone());
@@ -217,6 +218,7 @@ impl Instance {
         };
         let controller = Controller::new(Parts {
             core,
+            rows,
             store,
             calls,
             listings: Listings::new(drivers.clone(), mailbox.0.clone()),

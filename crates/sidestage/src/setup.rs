@@ -14,7 +14,7 @@ use planner::secrets::{Place, SecretView};
 
 use crate::clock::now;
 use crate::config::Config;
-use crate::forges::{All, Forges};
+use crate::forges::{Forges, Set};
 use crate::state_dir::StateDir;
 use crate::vault::{Files, Vault};
 
@@ -44,7 +44,7 @@ pub enum Change {
 pub struct Reload {
     config: Config,
     files: Files,
-    forges: All,
+    forges: Set,
     difference: Vec<String>,
 }
 
@@ -76,6 +76,13 @@ impl Setup {
         let mut policy = self.config.policy();
         self.vault.fill(&mut policy);
         policy
+    }
+
+    /// When to look at a project's forge, if it goes with others: those on GitHub do.
+    #[must_use]
+    pub fn pace(&self, project: &ProjectName) -> Option<tokio::sync::watch::Receiver<u64>> {
+        let of = self.config.project.iter().find(|of| of.name == *project)?;
+        of.github.as_ref().map(|_| self.forges.pace())
     }
 
     /// What secrets of a project are set.

@@ -23,6 +23,50 @@ impl Drop for StateDir {
     }
 }
 
+/// Where `sidestage github connect` keeps the App that it made: each file with mode 0600.
+#[derive(Debug, Clone)]
+pub struct GitHubApp(PathBuf);
+
+/// See [`GitHubApp`].
+#[must_use]
+pub fn github(root: &Path) -> GitHubApp {
+    GitHubApp(root.join("github"))
+}
+
+impl GitHubApp {
+    /// Its number.
+    #[must_use]
+    pub fn app_id(&self) -> PathBuf {
+        self.0.join("app-id")
+    }
+
+    /// Its private key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.0.join("private-key.pem")
+    }
+
+    /// The secret of its webhook.
+    #[must_use]
+    pub fn webhook_secret(&self) -> PathBuf {
+        self.0.join("webhook-secret")
+    }
+
+    /// Keeps an App. Its number last: without it there is none.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep(&self, app: &drivers::github::connect::Made) -> anyhow::Result<()> {
+        let folder = || format!("cannot write {}", self.0.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(folder)?;
+        write_whole(&self.key(), app.key.0.as_bytes())?;
+        if let Some(secret) = &app.webhook_secret {
+            write_whole(&self.webhook_secret(), secret.0.as_bytes())?;
+        }
+        write_whole(&self.app_id(), app.id.to_string().as_bytes())
+    }
+}
+
 impl StateDir {
     /// Creates the folder where absent (mode 0700) and takes its lock.
     ///

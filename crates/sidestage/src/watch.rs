@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::Forge;
-use drivers::git::GitForge;
 use planner::event::Event;
 use planner::identity::{ProjectName, Ref};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::controller::{Answer, Input};
 
@@ -26,10 +25,15 @@ pub struct Watch {
 impl Watch {
     /// Starts the task; it ends with the loop.
     #[must_use]
-    pub fn start(project: &ProjectName, forge: &Arc<GitForge>, input: mpsc::UnboundedSender<Input>) -> Watch {
+    pub fn start(
+        project: &ProjectName,
+        forge: &Arc<dyn Forge>,
+        pace: Option<watch::Receiver<u64>>,
+        input: mpsc::UnboundedSender<Input>,
+    ) -> Watch {
         let (look, looks) = mpsc::unbounded_channel();
         let (also, asked_for) = watch::channel(BTreeSet::new());
-        tokio::spawn(follow(project.clone(), forge.clone(), input, looks, asked_for));
+        tokio::spawn(follow(project.clone(), forge.clone(), Pace::new(pace), input, looks, asked_for));
         Watch { look, also }
     }
 
@@ -48,19 +52,53 @@ impl Watch {
     }
 }
 
+/// When it is time to look, whatever else happens.
+enum Pace {
+    /// By itself.
+    Own(Interval),
+    /// With others, once at the start.
+    Shared(watch::Receiver<u64>),
+}
+
+impl Pace {
+    fn new(shared: Option<watch::Receiver<u64>>) -> Pace {
+        match shared {
+            Some(mut shared) => {
+                shared.mark_changed();
+                Pace::Shared(shared)
+            }
+            None => {
+                let mut poll = interval(POLL);
+                poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                Pace::Own(poll)
+            }
+        }
+    }
+
+    async fn next(&mut self) {
+        match self {
+            Pace::Own(poll) => drop(poll.tick().await),
+            Pace::Shared(shared) => {
+                if shared.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}
+
 async fn follow(
     project: ProjectName,
-    forge: Arc<GitForge>,
+    forge: Arc<dyn Forge>,
+    mut pace: Pace,
     input: mpsc::UnboundedSender<Input>,
     mut looks: mpsc::UnboundedReceiver<Answer>,
     also: watch::Receiver<BTreeSet<Ref>>,
 ) {
-    let mut poll = interval(POLL);
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut answers = Vec::new();
         tokio::select! {
-            _ = poll.tick() => {}
+            () = pace.next() => {}
             () = forge.changed() => {}
             answer = looks.recv() => match answer {
                 Some(answer) => answers.push(answer),

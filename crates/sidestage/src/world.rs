@@ -64,7 +64,7 @@ impl World {
         secrets: &Secrets,
         made: &mut Made,
     ) -> anyhow::Result<World> {
-        let forges = Forges::open(config, dir)?;
+        let forges = Forges::open(config, dir, &key.instance())?;
         let bridge = docker::service_bridge(key, config.network.services).await.context("the service address")?;
         made.bridge = bridge.made.then(|| key.clone());
         let services = bridge.address;

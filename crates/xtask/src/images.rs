@@ -216,7 +216,7 @@ fn settings() -> Vec<String> {
 }
 
 /// The package index that this machine's own npm was told to use, if there is one and it was.
-fn npm_registry() -> Option<String> {
+pub(crate) fn npm_registry() -> Option<String> {
     if std::env::var_os("NPM_CONFIG_REGISTRY").is_some() {
         return None;
     }

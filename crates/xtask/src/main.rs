@@ -5,6 +5,7 @@ mod check;
 mod engine;
 mod images;
 mod needs;
+mod oracles;
 mod run;
 
 use std::process::{Command, ExitCode};
@@ -56,6 +57,7 @@ fn test(arguments: &[String]) -> Result<()> {
     needs::install(needs::FOR_TESTS)?;
     let _engine = engine::answering()?;
     images::make(&images::FOR_TESTS)?;
+    oracles::fetch()?;
     // Tests start the program itself.
     run::to_end(run::cargo().args(["build", "--quiet", "--package", "sidestage"]))?;
     let mut proper: Command = run::cargo();

@@ -63,6 +63,7 @@ pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
         commands: vec![],
         cron: vec![],
         processes: vec![],
+        data: None,
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn view(refs: Vec<RefView>) -> View {
         domain: "staging.localhost:8080".to_owned(),
         projects: vec![ProjectView { name: "shop".parse().unwrap(), refs }],
         places: (1, 20),
+        baselines: vec![],
         warnings: vec![],
     }
 }
@@ -289,6 +291,7 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
                 let _ = reply.send(Ok(said));
             }
             Ask::Reload(_, reply) => drop(reply.send(Ok("limits.awake: 8 -> 4".to_owned()))),
+            Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

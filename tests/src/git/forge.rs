@@ -49,8 +49,8 @@ fn shop() -> (Repo, Sha, Sha, Sha) {
 async fn branches_are_ours_and_pulls_are_foreign() {
     let (repo, _, feature, pull) = shop();
     let expected = [
-        Head { name: Ref::Branch("feature".into()), sha: feature, foreign: false, title: "feature".into() },
-        Head { name: Ref::Pull(7), sha: pull, foreign: true, title: "from a fork".into() },
+        Head { name: Ref::Branch("feature".into()), sha: feature, foreign: false, title: "feature".into(), pull: None },
+        Head { name: Ref::Pull(7), sha: pull, foreign: true, title: "from a fork".into(), pull: None },
     ];
     let mut heads = repo.forge().heads(&BTreeSet::new()).await.unwrap();
     heads.sort_by_key(|head| head.name.to_string());

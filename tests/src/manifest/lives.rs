@@ -44,7 +44,13 @@ impl World {
     }
 
     fn push(&mut self, foreign: bool) {
-        let head = Head { name: Ref::Pull(7), sha: Sha::from_bytes([0xab; 20]), foreign, title: "A change".into() };
+        let head = Head {
+            name: Ref::Pull(7),
+            sha: Sha::from_bytes([0xab; 20]),
+            foreign,
+            title: "A change".into(),
+            pull: None,
+        };
         // The first sight stages nothing.
         self.settle(Event::Refs { project: World::project(), heads: Vec::new() });
         self.settle(Event::Refs { project: World::project(), heads: vec![head] });
@@ -84,7 +90,8 @@ impl World {
         let mut events = Vec::new();
         for (project, sha) in step.read {
             let manifest = Ok(Arc::new(self.manifest.clone()));
-            let source = Source { tree: sha, subject: "A change".into(), author: "Ada".into(), manifest };
+            let source =
+                Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
             events.push(Event::Read { project, sha, source: Ok(source) });
         }
         for (call, action) in step.start {

@@ -22,8 +22,7 @@ async fn an_environment_adds_only_so_much_to_its_baseline() {
     let files = dir.path().join("files");
     std::fs::create_dir(&files).unwrap();
     std::fs::write(files.join("large"), vec![1; 50_000]).unwrap();
-    let settings =
-        Settings { quota: Quota { trusted: Some(10_000), foreign: Some(1_000) }, ..Settings::default() };
+    let settings = Settings { quota: Quota { trusted: Some(10_000), foreign: Some(1_000) }, ..Settings::default() };
     let place = Place::open_with(&dir.path().join("store"), "127.0.0.1", settings).await;
     place.ensure(&snapshot("shop@1", ObjectsFrom::Folder(files))).await;
     let mut one = bucket(1, 1);

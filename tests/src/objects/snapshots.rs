@@ -61,7 +61,10 @@ async fn a_folder_becomes_a_baseline_that_environments_share() {
     let shop = snapshot("shop@1", ObjectsFrom::Folder(dir.path().join("files")));
     let made = place.driver.ensure(&shop, &Listing::new(), &Log::create(&log).unwrap()).await.unwrap();
     let bytes: usize = (0..500).map(|number| content(number).len()).sum();
-    assert_eq!((made.phase, made.outputs.objects, made.outputs.bytes), (Phase::Whole, Some(501), Some(bytes as u64 + 3)));
+    assert_eq!(
+        (made.phase, made.outputs.objects, made.outputs.bytes),
+        (Phase::Whole, Some(501), Some(bytes as u64 + 3))
+    );
     let told = std::fs::read_to_string(log).unwrap();
     assert!(told.contains("501 files") && told.contains("left out") && told.contains("sealed: 501 objects"), "{told}");
 
@@ -89,7 +92,8 @@ async fn a_folder_becomes_a_baseline_that_environments_share() {
     let keys: Vec<&str> = listed.contents().iter().filter_map(|entry| entry.key()).collect();
     assert_eq!((keys, listed.is_truncated()), (vec!["f1/10.txt", "f1/100.txt"], Some(true)));
     // A condition is one on what is seen: the baseline's object, or its absence.
-    let absent = |key: &str| one.put_object().bucket(&bucket_one).if_none_match("*").key(key).body(b"x".to_vec().into());
+    let absent =
+        |key: &str| one.put_object().bucket(&bucket_one).if_none_match("*").key(key).body(b"x".to_vec().into());
     absent("f1/4.txt").send().await.unwrap_err();
     absent("f1/1.txt").send().await.unwrap();
 

@@ -99,7 +99,7 @@ impl Forge {
         if rng.chance(bad / 6) {
             (fate, manifest) = (Fate::BadManifest, Err("unknown key `prot` at line 1".to_owned()));
         }
-        let source = Source { tree: numbered_sha(0x7e, number), subject, author, manifest };
+        let source = Source { tree: numbered_sha(0x7e, number), subject, author, ancestors: Vec::new(), manifest };
         self.commits.insert(sha, Commit { source, fate });
         sha
     }
@@ -115,7 +115,7 @@ impl Forge {
     pub fn head(&self, project: &ProjectName, name: &Ref) -> Option<Head> {
         let branch = self.repositories.get(project)?.refs.get(name).filter(|branch| branch.open)?;
         let sha = *branch.pushed.last()?;
-        Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}") })
+        Some(Head { name: name.clone(), sha, foreign: branch.foreign, title: format!("Work on {name}"), pull: None })
     }
 }
 

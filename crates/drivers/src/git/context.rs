@@ -89,7 +89,7 @@ impl GitForge {
         let mut modules = self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = self.mirror.module_folder(&repository);
         let entry = modules.entry(repository);
-        let mirror = Mirror::new(folder, entry.key().clone());
+        let mirror = Mirror::new(folder, Some(entry.key().clone()));
         entry.or_insert_with(|| Arc::new(mirror)).clone()
     }
 

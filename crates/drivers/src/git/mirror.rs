@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use planner::event::Source;
 use planner::identity::Sha;
 use planner::manifest::{self, Manifest};
@@ -33,6 +36,11 @@ const FETCH_ONE: [&str; 8] = [
     "--end-of-options",
 ];
 
+/// How many commits before one are known, if its manifest carries data on.
+const HISTORY: usize = 100;
+/// What git is lent to reach a forge: beside its configuration, which includes it.
+const LOAN: &str = "loan.gitconfig";
+
 /// How many packs the mirror may hold before they are joined.
 const MOST_PACKS: usize = 30;
 
@@ -45,8 +53,8 @@ pub(super) struct Mirror {
     pub(super) git: Git,
     /// The mirror.
     pub(super) folder: PathBuf,
-    /// The repository as the operator named it.
-    source: PathBuf,
+    /// The repository as the operator named it; none if a forge hands its commits out.
+    source: Option<PathBuf>,
     /// One fetch at a time. Holds the configuration that the mirror was made ready with.
     ready: tokio::sync::Mutex<String>,
 }
@@ -61,22 +69,28 @@ pub(super) enum Blob {
 }
 
 impl Mirror {
-    pub(super) fn new(folder: PathBuf, source: PathBuf) -> Mirror {
+    pub(super) fn new(folder: PathBuf, source: Option<PathBuf>) -> Mirror {
         let git = Git::new(folder.join("sidestage.gitconfig"));
         Mirror { git, folder, source, ready: tokio::sync::Mutex::default() }
     }
 
+    /// The repository as it is named; of a forge's there is none on this machine but the mirror.
+    fn origin(&self) -> &Path {
+        self.source.as_deref().unwrap_or(&self.folder)
+    }
+
     /// The repository's own folder: of one with a working tree that is `.git`.
     pub(super) fn source(&self) -> PathBuf {
-        let inner = self.source.join(".git");
-        if inner.is_dir() { inner } else { self.source.clone() }
+        let inner = self.origin().join(".git");
+        if inner.is_dir() { inner } else { self.origin().to_owned() }
     }
 
     /// The repository's place among others: of one with a working tree the folder of that.
     pub(super) fn named(&self) -> PathBuf {
-        match self.source.parent() {
-            Some(parent) if self.source.file_name() == Some(OsStr::new(".git")) => parent.to_owned(),
-            _ => self.source.clone(),
+        let source = self.origin();
+        match source.parent() {
+            Some(parent) if source.file_name() == Some(OsStr::new(".git")) => parent.to_owned(),
+            _ => source.to_owned(),
         }
     }
 
@@ -90,7 +104,7 @@ impl Mirror {
 
     /// The failure for a repository that does not do what it must.
     pub(super) fn unanswered(&self, error: &Error) -> Failure {
-        let source = self.source.display();
+        let source = self.origin().display();
         Failure::transient(format!(
             "the repository {source} does not answer: {error}; look whether it is there and readable"
         ))
@@ -124,12 +138,17 @@ impl Mirror {
     fn config(&self) -> String {
         let quoted = |path: &Path| path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
         let canonical = std::fs::canonicalize(self.source()).unwrap_or_else(|_| self.source());
-        let safe = [self.source.as_path(), &self.source(), &canonical, &self.folder]
+        let safe = [self.origin(), &self.source(), &canonical, &self.folder]
             .map(|path| format!("\tdirectory = \"{}\"\n", quoted(path)));
+        // What reaches a forge, and with which token, stands in a file for the time of one fetch.
+        let from = match self.source {
+            Some(_) => "[protocol \"file\"]\n\tallow = always\n".to_owned(),
+            None => format!("[include]\n\tpath = {LOAN}\n"),
+        };
         format!(
             "[safe]\n{}\
              [protocol]\n\tallow = never\n\
-             [protocol \"file\"]\n\tallow = always\n\
+             {from}\
              [transfer]\n\tfsckObjects = true\n\
              [fetch \"fsck\"]\n\tzeroPaddedFilemode = ignore\n\tbadTimezone = ignore\n\
              [uploadpack]\n\tallowAnySHA1InWant = true\n\
@@ -146,13 +165,14 @@ impl Mirror {
 
     /// Fetches exactly this commit, without its history, unless it is there.
     pub(super) async fn fetch(&self, sha: &Sha) -> Result<(), Failure> {
-        let kept = format!("refs/sidestage/{sha}");
-        // Nothing packs the mirror's refs, and were one packed all the same, its commit would be fetched once more.
-        if self.folder.join(&kept).is_file() {
-            let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
-            if self.ask(&there).await.is_ok() {
-                return Ok(());
-            }
+        let kept = kept(sha);
+        if self.has(sha).await {
+            return Ok(());
+        }
+        if self.source.is_none() {
+            return Err(Failure::transient(format!(
+                "the commit {sha} is not in the mirror any more; it is fetched again"
+            )));
         }
         let mut ready = self.ready.lock().await;
         self.prepare_once(&mut ready).await?;
@@ -168,9 +188,49 @@ impl Mirror {
         Ok(())
     }
 
+    /// Whether the commit was fetched.
+    pub(super) async fn has(&self, sha: &Sha) -> bool {
+        let kept = kept(sha);
+        // Nothing packs the mirror's refs, and were one packed all the same, its commit would be fetched once more.
+        if !self.folder.join(&kept).is_file() {
+            return false;
+        }
+        let there = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{kept}^{{commit}}")];
+        self.ask(&there).await.is_ok()
+    }
+
+    /// Fetches exactly this commit from a forge, unless it is there. `token`: the password to the account
+    /// `x-access-token`. It stands in a file of ours with mode 0600 while git runs, and nowhere else: not in the URL,
+    /// which git shows, and not in an argument or variable, which others may see.
+    pub(super) async fn fetch_from(&self, sha: &Sha, url: &str, token: &str) -> Result<(), Failure> {
+        if self.has(sha).await {
+            return Ok(());
+        }
+        let mut ready = self.ready.lock().await;
+        self.prepare_once(&mut ready).await?;
+        let kept = kept(sha);
+        self.sweep(&kept);
+        let loan = Loan::make(self.folder.join(LOAN), url, token);
+        let loan = loan.map_err(|error| Failure::transient(format!("{}: {error}", self.folder.display())))?;
+        let refspec = format!("+{sha}:{kept}");
+        let mut args: Vec<&str> = FETCH_ONE.to_vec();
+        args.extend([url, &refspec]);
+        let fetched = self.git.run(&self.folder, &args, FETCH).await;
+        drop(loan);
+        fetched.map_err(|error| match &error {
+            Error::Unsound(text) => Failure::permanent(format!("the commit {sha} does not pass git's checks: {text}")),
+            Error::Refused(text) if text.contains("not our ref") || text.contains("find remote ref") => {
+                Failure::permanent(format!("the commit {sha} is gone from {url}; push it again"))
+            }
+            _ => Failure::transient(format!("{url} does not hand out the commit {sha}: {error}")),
+        })?;
+        self.tidy().await;
+        Ok(())
+    }
+
     /// Removes what a killed fetch left: nobody else writes here.
     fn sweep(&self, kept: &str) {
-        for lock in ["shallow.lock".to_owned(), format!("{kept}.lock")] {
+        for lock in ["shallow.lock".to_owned(), format!("{kept}.lock"), LOAN.to_owned()] {
             let _ = std::fs::remove_file(self.folder.join(lock));
         }
         for file in std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten().flatten() {
@@ -254,7 +314,27 @@ impl Mirror {
             Blob::TooLarge(bytes) => Err(manifest::too_long(bytes)),
             Blob::Other(what) => Err(format!("{} is {what}; make it a regular file", manifest::FILE)),
         };
-        Ok(Source { tree, subject, author, manifest: manifest.map(Arc::new) })
+        let carries = manifest.as_ref().is_ok_and(|manifest| manifest.carry);
+        let ancestors = if carries { self.ancestors(sha).await? } else { Vec::new() };
+        Ok(Source { tree, subject, author, ancestors, manifest: manifest.map(Arc::new) })
+    }
+
+    /// The commits before a fetched one, along its first parents: a merge of the base into a branch keeps what the branch
+    /// had. Its history is fetched so far and no further.
+    async fn ancestors(&self, sha: &Sha) -> Result<Vec<Sha>, Failure> {
+        let source = std::fs::canonicalize(self.source()).map_err(|error| self.unanswered(&error.into()))?;
+        let refspec = format!("+{sha}:refs/sidestage/{sha}");
+        let depth = format!("--depth={}", HISTORY + 1);
+        let args = FETCH_ONE.map(|arg| if arg == "--depth=1" { OsStr::new(&depth) } else { OsStr::new(arg) });
+        let mut args = args.to_vec();
+        args.extend([source.as_os_str(), OsStr::new(&refspec)]);
+        let _alone = self.ready.lock().await;
+        self.git.run(&self.folder, &args, FETCH).await.map_err(|error| self.unanswered(&error))?;
+        let count = format!("--max-count={}", HISTORY + 1);
+        let list = ["rev-list", "--first-parent", &count, "--end-of-options", &sha.to_string()];
+        let listed = self.ask(&list).await.map_err(|error| self.unanswered(&error))?;
+        let listed = String::from_utf8_lossy(&listed);
+        Ok(listed.lines().filter_map(|line| line.parse().ok()).filter(|ancestor| ancestor != sha).collect())
     }
 
     /// Whether this is a folder of the fetched commit's own tree.
@@ -290,6 +370,37 @@ impl Mirror {
             Kind::Folder => Blob::Other("a folder"),
             Kind::Submodule => Blob::Other("a submodule"),
         })
+    }
+}
+
+/// The ref that keeps a commit.
+fn kept(sha: &Sha) -> String {
+    format!("refs/sidestage/{sha}")
+}
+
+/// A file that lends git a token, until this is dropped.
+struct Loan(PathBuf);
+
+impl Loan {
+    fn make(path: PathBuf, url: &str, token: &str) -> std::io::Result<Loan> {
+        let header = BASE64.encode(format!("x-access-token:{token}").as_bytes());
+        // A redirect could lead the token elsewhere.
+        let text = format!(
+            "[protocol \"{}\"]\n\tallow = always\n\
+             [http]\n\tfollowRedirects = false\n\
+             [http \"{url}\"]\n\textraHeader = \"Authorization: Basic {header}\"\n",
+            if url.starts_with("https://") { "https" } else { "http" }
+        );
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let loan = Loan(path);
+        file.write_all(text.as_bytes())?;
+        Ok(loan)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

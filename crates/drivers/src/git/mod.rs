@@ -24,16 +24,21 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use planner::command::Role;
 use planner::event::{Head, Source};
+use planner::forge::{Checks, Person, Report};
 use planner::identity::{Ref, Sha};
 use planner::policy::SourceSettings;
 use planner::resource::Failure;
+use planner::spec::Origin;
 
 pub use context::Context;
 pub use dockerignore::Dockerignore;
 
 use crate::Forge;
 use mirror::Mirror;
+pub(crate) use refs::unknown;
+pub(crate) use run::clean;
 
 /// How long at least between two looks at the files of a repository's refs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -72,9 +77,34 @@ impl GitForge {
             );
         }
         let refs = globs.build().map_err(|error| format!("refs: {error}"))?;
-        let mirror = Arc::new(Mirror::new(mirror, source));
-        let modules = Mutex::default();
-        Ok(GitForge { mirror, bases, refs, extras: SourceSettings::default(), modules, listed: AtomicU64::new(0) })
+        let forge = GitForge::over(Mirror::new(mirror, Some(source)));
+        Ok(GitForge { bases, refs, ..forge })
+    }
+
+    /// The mirror of a repository that another forge hands out: what was fetched is read from it, and nothing listed.
+    pub(crate) fn mirror(mirror: PathBuf) -> GitForge {
+        GitForge::over(Mirror::new(mirror, None))
+    }
+
+    fn over(mirror: Mirror) -> GitForge {
+        GitForge {
+            mirror: Arc::new(mirror),
+            bases: Vec::new(),
+            refs: GlobSet::empty(),
+            extras: SourceSettings::default(),
+            modules: Mutex::default(),
+            listed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the commit is in the mirror.
+    pub(crate) async fn has(&self, sha: &Sha) -> bool {
+        self.mirror.has(sha).await
+    }
+
+    /// Fetches one commit into the mirror; see [`Mirror::fetch_from`].
+    pub(crate) async fn fetch_from(&self, sha: &Sha, url: &str, token: &str) -> Result<(), Failure> {
+        self.mirror.fetch_from(sha, url, token).await
     }
 
     /// The same forge, whose builds get this beyond the commit's own files.
@@ -126,6 +156,10 @@ impl Forge for GitForge {
         list.await.map_err(|error| self.mirror.unanswered(&error))
     }
 
+    async fn changed(&self) {
+        GitForge::changed(self).await;
+    }
+
     async fn find(&self, name: &str) -> Result<Head, Failure> {
         self.mirror.prepare().await?;
         let all = self.list().await.map_err(|error| self.mirror.unanswered(&error))?;
@@ -135,5 +169,27 @@ impl Forge for GitForge {
     async fn read(&self, sha: &Sha) -> Result<Source, Failure> {
         self.mirror.fetch(sha).await?;
         self.mirror.describe(sha).await
+    }
+
+    async fn context(&self, of: &Origin, folder: &str, dockerfile: &str) -> Result<Context, Failure> {
+        GitForge::context(self, of, folder, dockerfile).await
+    }
+
+    async fn forget_all_but(&self, known: &BTreeSet<Sha>) -> Result<(), Failure> {
+        GitForge::forget_all_but(self, known).await
+    }
+
+    /// A repository knows no people.
+    async fn role(&self, _: &Person) -> Result<Option<Role>, Failure> {
+        Ok(None)
+    }
+
+    /// A repository has no checks: none ever says anything.
+    async fn checks(&self, shas: &BTreeSet<Sha>) -> Result<BTreeMap<Sha, Checks>, Failure> {
+        Ok(shas.iter().map(|sha| (*sha, Checks::new())).collect())
+    }
+
+    async fn report(&self, _: &Report) -> Result<u64, Failure> {
+        Err(Failure::permanent("a git repository shows no reports"))
     }
 }

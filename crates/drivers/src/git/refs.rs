@@ -26,7 +26,8 @@ pub(super) struct Listed {
 impl Listed {
     /// A branch or tag as a head: refs of the project's own.
     fn own(&self) -> Option<Head> {
-        let head = |name: Ref, title: &str| Head { name, sha: self.sha, foreign: false, title: title.to_owned() };
+        let head =
+            |name: Ref, title: &str| Head { name, sha: self.sha, foreign: false, title: title.to_owned(), pull: None };
         if let Some(branch) = self.full.strip_prefix("refs/heads/") {
             return Some(head(Ref::Branch(branch.to_owned()), branch));
         }
@@ -99,7 +100,7 @@ impl GitForge {
         let text = listed.full.strip_prefix("refs/pull/")?.strip_suffix("/head")?;
         // `07` would be a second name of 7.
         let number: u64 = text.parse().ok().filter(|number: &u64| number.to_string() == text)?;
-        open().then(|| Head { name: Ref::Pull(number), sha, foreign: true, title: listed.subject.clone() })
+        open().then(|| Head { name: Ref::Pull(number), sha, foreign: true, title: listed.subject.clone(), pull: None })
     }
 
     /// The branch or tag that a person means by a name: `branch/x` and `tag/x` say which; a full sha is one of a tip.
@@ -151,7 +152,7 @@ impl GitForge {
 }
 
 /// The line for a name that nothing has, with those that may have been meant.
-fn unknown(name: &str, names: &[String]) -> String {
+pub(crate) fn unknown(name: &str, names: &[String]) -> String {
     let wanted = name.strip_prefix("branch/").or_else(|| name.strip_prefix("tag/")).unwrap_or(name);
     let begin: Vec<&str> = names.iter().map(String::as_str).filter(|known| known.starts_with(wanted)).collect();
     let like = |known: &str| strsim::jaro_winkler(&wanted.to_lowercase(), &known.to_lowercase());

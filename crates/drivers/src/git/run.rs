@@ -22,7 +22,7 @@ pub(super) struct Git {
 
 /// Why git did not do what it was told.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     /// It could not be started.
     #[error("git cannot be run ({0}); is it installed?")]
     Run(io::Error),
@@ -128,6 +128,6 @@ fn telling_line(text: &str) -> String {
 }
 
 /// Text of a repository as one line of at most so many characters, without control characters.
-pub(super) fn clean(text: &str, longest: usize) -> String {
+pub(crate) fn clean(text: &str, longest: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
 }

@@ -210,7 +210,9 @@ impl Objects {
             DataFrom::Carry { from, .. } => from.to_string(),
         };
         match self.store.index.begin_generation(&new, beginning).await? {
-            Begun::Done => log.line(&format!("bucket {}, generation {number}, begins with {whence}", names::bucket(env))),
+            Begun::Done => {
+                log.line(&format!("bucket {}, generation {number}, begins with {whence}", names::bucket(env)))
+            }
             Begun::NothingToBeginWith => {
                 let text = format!("{whence}, which bucket {} is to begin with, is being removed", names::bucket(env));
                 return Err(Failure::transient(text));
@@ -227,15 +229,17 @@ impl Objects {
                 Some(_) => Err(Failure::transient(format!("the objects of baseline {version} are not complete"))),
                 None if version == EMPTY => Ok(Beginning::Empty),
                 None => {
-                    let text =
-                        format!("baseline {version} holds no objects here: only {EMPTY}, which is empty, always exists");
+                    let text = format!(
+                        "baseline {version} holds no objects here: only {EMPTY}, which is empty, always exists"
+                    );
                     Err(Failure::permanent(text))
                 }
             },
             DataFrom::Carry { from, .. } => {
                 let source = self.carriable(from).await?;
                 if of.trust.is_foreign() || source.project != of.project {
-                    let text = format!("objects are carried on within one project and by trusted code only, not from {from}");
+                    let text =
+                        format!("objects are carried on within one project and by trusted code only, not from {from}");
                     return Err(Failure::permanent(text));
                 }
                 Ok(Beginning::Carried(source.id))
@@ -286,7 +290,9 @@ impl Objects {
             State::Partial => {
                 self.fill(&found, from, log).await?;
                 if !index.seal_snapshot(found.id).await? {
-                    return Err(Failure::transient(format!("the objects of baseline {version} were removed meanwhile")));
+                    return Err(Failure::transient(format!(
+                        "the objects of baseline {version} were removed meanwhile"
+                    )));
                 }
             }
         }
@@ -302,8 +308,7 @@ impl Objects {
             ObjectsFrom::Empty | ObjectsFrom::Env(_) => Ok(()),
             ObjectsFrom::Folder(folder) => filling.from_folder(folder).await,
             ObjectsFrom::Bucket { endpoint, region, bucket, prefix, credentials_file } => {
-                let client =
-                    super::upstream::connect(endpoint.as_deref(), region, credentials_file.as_deref()).await?;
+                let client = super::upstream::connect(endpoint.as_deref(), region, credentials_file.as_deref()).await?;
                 filling.from_bucket(&client, bucket, prefix).await
             }
         }

@@ -265,10 +265,7 @@ pub(super) async fn insert(
 
 /// The layer that a generation's clients write to; none when they may not any more. Asked within the transaction that
 /// writes, since a request may have been let in long before it has arrived in full.
-pub(super) async fn open_layer(
-    tx: &mut Transaction<'static, Sqlite>,
-    generation: i64,
-) -> Result<Option<i64>, Trouble> {
+pub(super) async fn open_layer(tx: &mut Transaction<'static, Sqlite>, generation: i64) -> Result<Option<i64>, Trouble> {
     let found: Option<(i64,)> = sqlx::query_as("SELECT layer FROM generations WHERE id = ? AND state = 'whole'")
         .bind(generation)
         .fetch_optional(&mut **tx)

@@ -107,7 +107,11 @@ pub(super) async fn freeze(tx: &mut Tx, generation: i64) -> Result<Option<i64>, 
         return Ok(base);
     }
     let above = add(tx, Some(top)).await?;
-    sqlx::query("UPDATE generations SET layer = ? WHERE id = ?").bind(above).bind(generation).execute(&mut **tx).await?;
+    sqlx::query("UPDATE generations SET layer = ? WHERE id = ?")
+        .bind(above)
+        .bind(generation)
+        .execute(&mut **tx)
+        .await?;
     Ok(Some(top))
 }
 

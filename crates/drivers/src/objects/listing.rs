@@ -114,18 +114,17 @@ struct Merged {
 
 impl Merged {
     async fn open(tx: &mut Transaction<'static, Sqlite>, generation: i64, query: &Query) -> Result<Merged, Trouble> {
-        let layers: Vec<(i64,)> =
-            sqlx::query_as(chain!("SELECT layer FROM chain ORDER BY depth")).bind(generation).fetch_all(&mut **tx).await?;
+        let layers: Vec<(i64,)> = sqlx::query_as(chain!("SELECT layer FROM chain ORDER BY depth"))
+            .bind(generation)
+            .fetch_all(&mut **tx)
+            .await?;
         let from = query.start();
         let cursor = |(layer,)| Cursor { layer, from: from.clone(), ahead: VecDeque::new(), read_up: false };
         let batch = if query.delimiter.is_empty() { query.limit + 1 } else { 64 };
         Ok(Merged { cursors: layers.into_iter().map(cursor).collect(), below: above(&query.prefix), batch })
     }
 
-    async fn next(
-        &mut self,
-        tx: &mut Transaction<'static, Sqlite>,
-    ) -> Result<Option<(Vec<u8>, Object)>, Trouble> {
+    async fn next(&mut self, tx: &mut Transaction<'static, Sqlite>) -> Result<Option<(Vec<u8>, Object)>, Trouble> {
         loop {
             for cursor in &mut self.cursors {
                 cursor.fill(tx, &self.below, self.batch).await?;
@@ -156,12 +155,7 @@ impl Merged {
 }
 
 impl Cursor {
-    async fn fill(
-        &mut self,
-        tx: &mut Transaction<'static, Sqlite>,
-        below: &[u8],
-        batch: usize,
-    ) -> Result<(), Trouble> {
+    async fn fill(&mut self, tx: &mut Transaction<'static, Sqlite>, below: &[u8], batch: usize) -> Result<(), Trouble> {
         if self.read_up || !self.ahead.is_empty() {
             return Ok(());
         }

@@ -130,17 +130,11 @@ impl S3 for Service {
         self.drop_tags(request).await
     }
 
-    async fn get_object_acl(
-        &self,
-        request: S3Request<GetObjectAclInput>,
-    ) -> S3Result<S3Response<GetObjectAclOutput>> {
+    async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<S3Response<GetObjectAclOutput>> {
         self.get_acl(request).await
     }
 
-    async fn put_object_acl(
-        &self,
-        request: S3Request<PutObjectAclInput>,
-    ) -> S3Result<S3Response<PutObjectAclOutput>> {
+    async fn put_object_acl(&self, request: S3Request<PutObjectAclInput>) -> S3Result<S3Response<PutObjectAclOutput>> {
         self.put_acl(request).await
     }
 

@@ -72,12 +72,7 @@ impl Index {
     }
 
     /// Makes a snapshot of what a generation holds by now, sealed at once. False when that generation is gone.
-    pub(super) async fn snapshot_of(
-        &self,
-        version: &str,
-        fingerprint: &str,
-        generation: i64,
-    ) -> Result<bool, Trouble> {
+    pub(super) async fn snapshot_of(&self, version: &str, fingerprint: &str, generation: i64) -> Result<bool, Trouble> {
         let mut tx = self.begin().await?;
         let Some((_, usage)) = super::generations::carried(&mut tx, generation).await? else { return Ok(false) };
         let layer = match freeze(&mut tx, generation).await? {

@@ -23,11 +23,11 @@ type Tags = BTreeMap<String, String>;
 fn checked(tags: Vec<(String, String)>) -> S3Result<Tags> {
     let count = tags.len();
     let tags: Tags = tags.into_iter().collect();
-    let fits = |(name, value): (&String, &String)| {
-        (1..=LONGEST.0).contains(&name.len()) && value.len() <= LONGEST.1
-    };
+    let fits = |(name, value): (&String, &String)| (1..=LONGEST.0).contains(&name.len()) && value.len() <= LONGEST.1;
     if tags.len() != count || count > MOST || !tags.iter().all(fits) {
-        let text = format!("an object has at most {MOST} tags, with different names of 1 to 128 characters and values up to 256");
+        let text = format!(
+            "an object has at most {MOST} tags, with different names of 1 to 128 characters and values up to 256"
+        );
         return Err(S3Error::with_message(S3ErrorCode::InvalidTag, text));
     }
     Ok(tags)
@@ -37,7 +37,12 @@ fn checked(tags: Vec<(String, String)>) -> S3Result<Tags> {
 pub(super) fn parse(header: &str) -> S3Result<Tags> {
     let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = header.split('&').filter(|pair| !pair.is_empty());
-    checked(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect())
+    checked(
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (decode(name), decode(value)))
+            .collect(),
+    )
 }
 
 impl Service {

@@ -176,7 +176,10 @@ impl Service {
             let result = copied(&object.etag, object.modified, object.meta.checksum.as_ref());
             // The same bytes under another key. Replaced in between, there is another version to be copied.
             if self.store_copy(generation.id, key.clone(), object).await? {
-                return Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }));
+                return Ok(S3Response::new(CopyObjectOutput {
+                    copy_object_result: Some(result),
+                    ..Default::default()
+                }));
             }
         }
     }

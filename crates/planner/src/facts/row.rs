@@ -34,15 +34,20 @@ pub enum Table {
     Projects,
     /// Images that several environments may share: when each was wanted last.
     Images,
+    /// Baselines with their versions.
+    Baselines,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
+    /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
+    /// into them.
+    Deliveries,
     /// The audit log: append only, refusals too.
     Audit,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 12] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -51,7 +56,9 @@ impl Table {
         Table::Condemned,
         Table::Projects,
         Table::Images,
+        Table::Baselines,
         Table::Secrets,
+        Table::Deliveries,
         Table::Audit,
     ];
 
@@ -67,7 +74,9 @@ impl Table {
             Table::Condemned => "condemned",
             Table::Projects => "projects",
             Table::Images => "images",
+            Table::Baselines => "baselines",
             Table::Secrets => "secrets",
+            Table::Deliveries => "deliveries",
             Table::Audit => "audit",
         }
     }

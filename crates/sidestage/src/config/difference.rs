@@ -7,9 +7,12 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Top-level keys that apply at once. Everything else is wired at the start.
-const AT_ONCE: [&str; 4] = ["addresses", "lifetime", "limits", "project"];
+const AT_ONCE: [&str; 5] = ["addresses", "github", "lifetime", "limits", "project"];
 /// Limits that the drivers are given at the start.
 const AT_START: [&str; 3] = ["connections", "disk", "pids"];
+
+/// Keys of `[database]` that apply at once.
+const SPARES: [&str; 2] = ["spares", "spare_disk"];
 
 /// The keys of a file by their dotted names. Entries of arrays of tables go by their name, not by their place.
 type Leaves = BTreeMap<String, String>;
@@ -60,9 +63,11 @@ impl Config {
         let (mut config, kept) = (self.clone(), &self.limits);
         config.addresses.clone_from(&new.addresses);
         config.project.clone_from(&new.project);
+        config.github.clone_from(&new.github);
         config.lifetime.clone_from(&new.lifetime);
         config.limits.clone_from(&new.limits);
         config.text.clone_from(&new.text);
+        (config.database.spares, config.database.spare_disk) = (new.database.spares, new.database.spare_disk);
         (config.limits.connections, config.limits.disk, config.limits.pids) = (kept.connections, kept.disk, kept.pids);
         config
     }
@@ -71,7 +76,8 @@ impl Config {
 fn needs_restart(key: &str) -> bool {
     let mut parts = key.split('.');
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    !AT_ONCE.contains(&first) || (first == "limits" && AT_START.contains(&second))
+    let spares = first == "database" && SPARES.contains(&second);
+    !AT_ONCE.contains(&first) && !spares || (first == "limits" && AT_START.contains(&second))
 }
 
 fn leaves(text: &str) -> Leaves {

@@ -2,6 +2,7 @@
 
 mod difference;
 mod front;
+mod github;
 mod secret_file;
 mod tables;
 
@@ -9,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy};
+use planner::facts::EMPTY_NAME;
+use planner::manifest::Manifest;
+use planner::policy::{ForgeSettings, Lifetime, Limits, Policy, ProjectPolicy, Spares};
 
 pub use front::Certificate;
-pub use secret_file::{read_password, read_secrets};
+pub use secret_file::{read_lines, read_password, read_secrets};
 use tables::{Access, Alias, Forks};
-pub use tables::{Config, Database, Engine, Listen, Network, Project, Registry};
+pub use tables::{Config, Database, Engine, GitHubTable, Listen, Network, Project, Registry};
 
 /// Whether the files with secrets that the configuration names can be used.
 ///
@@ -69,6 +72,7 @@ impl Config {
             bail!("[limits] cpu: {} is not between 0.01 and 256", self.limits.cpu);
         }
         self.check_front()?;
+        self.github.check()?;
         if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
             bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
         }
@@ -125,10 +129,14 @@ impl Config {
                 pids: self.limits.pids,
                 disk: self.limits.disk,
                 connections: self.limits.connections,
+                database: self.limits.database,
+                objects: self.limits.objects,
+                suspend_trusted: self.limits.suspend_trusted,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
             extensions: self.database.extensions.clone(),
+            spares: Spares { count: self.database.spares, disk: self.database.spare_disk },
             objects_public: self.objects.public,
         }
     }
@@ -153,16 +161,19 @@ impl Project {
     /// Whether the same is read of its repository.
     #[must_use]
     pub fn reads_like(&self, other: &Project) -> bool {
-        let read =
-            |project: &Project| (project.git.clone(), project.branches.clone(), project.refs.clone(), project.source);
+        let read = |project: &Project| {
+            let Project { git, github, branches, refs, source, approvers, bots, skip, wait_for, .. } = project.clone();
+            (git, github, branches, refs, source, approvers, bots, skip, wait_for)
+        };
         read(self) == read(other)
     }
 
     fn check(&self) -> anyhow::Result<()> {
         let name = &self.name;
-        if !self.git.is_absolute() {
-            bail!("[[project]] {name}: git = {:?} must be an absolute path of a bare repository", self.git);
+        if let Some(git) = self.git.as_ref().filter(|git| !git.is_absolute()) {
+            bail!("[[project]] {name}: git = {git:?} must be an absolute path of a bare repository");
         }
+        self.check_github()?;
         if let Some(path) = self.secrets.as_ref().filter(|path| !path.is_absolute()) {
             bail!("[[project]] {name}: secrets = {path:?} must be an absolute path");
         }
@@ -172,8 +183,17 @@ impl Project {
         if self.suffix.len() > 9 || !self.suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             bail!("[[project]] {name}: suffix {:?} must be at most 9 of a-z and 0-9", self.suffix);
         }
-        if let Some(other) = self.baselines.iter().find(|baseline| *baseline != "default") {
-            bail!("[[project]] {name}: baselines: {other:?}: not yet: this version knows \"default\" only");
+        let wrong = self.baselines.iter().find(|name| !Manifest::is_baseline_name(name));
+        if let Some(wrong) = wrong {
+            bail!(
+                "[[project]] {name}: baselines: {wrong:?} is no name of a baseline: a-z, 0-9 and single inner hyphens"
+            );
+        }
+        let forks = &self.fork_baseline;
+        if forks != EMPTY_NAME && !Manifest::is_baseline_name(forks) {
+            bail!(
+                "[[project]] {name}: fork_baseline: {forks:?} is no name of a baseline; \"empty\" gives nothing away"
+            );
         }
         if self.access == Access::Link {
             bail!("[[project]] {name}: access = \"link\": not yet: use \"public\" or \"members\"");
@@ -190,10 +210,19 @@ impl Project {
             alias_proxy: self.alias == Alias::Proxy,
             suffix: self.suffix.clone(),
             baselines: self.baselines.clone(),
+            fork_baseline: self.fork_baseline.clone(),
             images: self.images.clone(),
             secrets: BTreeMap::new(),
             image_wait: self.image_wait,
             source: self.source,
+            forge: ForgeSettings {
+                pulls: self.github.is_some(),
+                wait_for: self.wait_for.clone(),
+                skip_drafts: self.skip.drafts,
+                skip_bots: self.skip.bots,
+                skip_labels: self.skip.labels.clone(),
+                report: self.report.clone(),
+            },
         }
     }
 }

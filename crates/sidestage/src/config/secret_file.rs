@@ -50,6 +50,14 @@ pub fn read_password(path: &Path) -> anyhow::Result<String> {
     }
 }
 
+/// A whole file with a secret, such as a key.
+///
+/// # Errors
+/// One line: file, what is wrong and what to do.
+pub fn read_lines(path: &Path) -> anyhow::Result<String> {
+    read(path)
+}
+
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let meta = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use planner::identity::ProjectName;
-use planner::policy::{SourceSettings, StageMode};
+use planner::policy::{ReportSettings, SourceSettings, StageMode};
 use planner::units;
 use serde::{Deserialize, Deserializer};
 
@@ -46,8 +46,9 @@ pub struct Config {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) lifetime: LifetimeTable,
-    #[serde(default, rename = "github")]
-    _github: Option<NotYet>,
+    /// The connection to GitHub.
+    #[serde(default)]
+    pub github: GitHubTable,
     #[serde(default)]
     pub(super) objects: Objects,
     /// Registries that ask who pulls.
@@ -141,8 +142,10 @@ pub(super) struct Console {
 pub struct Project {
     /// Its identity for good.
     pub name: ProjectName,
-    /// A bare repository.
-    pub git: PathBuf,
+    /// A bare repository on this machine; or:
+    pub git: Option<PathBuf>,
+    /// `owner/name` of a repository on GitHub.
+    pub github: Option<String>,
     /// Bases, whose pull requests are watched.
     #[serde(default = "main_branch")]
     pub branches: Vec<String>,
@@ -172,20 +175,67 @@ pub struct Project {
     pub source: SourceSettings,
     #[serde(default = "half_an_hour", with = "units::duration")]
     pub(super) image_wait: Duration,
-    #[serde(default, rename = "github")]
-    _github: Option<NotYet>,
-    #[serde(default, rename = "wait_for")]
-    _wait_for: Option<NotYet>,
-    #[serde(default, rename = "approvers")]
-    _approvers: Option<NotYet>,
-    #[serde(default, rename = "fork_baseline")]
-    _fork_baseline: Option<NotYet>,
+    #[serde(default = "empty_baseline")]
+    pub(super) fork_baseline: String,
+    /// Statuses and check runs that must be green first.
+    #[serde(default)]
+    pub wait_for: Vec<String>,
+    /// Who approves foreign code: see [`drivers::github::Approvers`].
+    #[serde(default)]
+    pub approvers: Option<String>,
+    /// Bots whose branches are the project's own, by login.
+    #[serde(default)]
+    pub bots: BTreeSet<String>,
+    /// What does not stage itself.
+    #[serde(default)]
+    pub skip: Skip,
+    #[serde(default)]
+    pub(super) report: ReportSettings,
     #[serde(default, rename = "egress")]
     _egress: Option<NotYet>,
-    #[serde(default, rename = "skip")]
-    _skip: Option<NotYet>,
-    #[serde(default, rename = "report")]
-    _report: Option<NotYet>,
+}
+
+/// `skip = { … }`: pull requests that do not stage themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Skip {
+    /// Drafts.
+    pub drafts: bool,
+    /// Of bots that `bots` does not name.
+    pub bots: bool,
+    /// With one of these labels.
+    pub labels: BTreeSet<String>,
+    /// That change nothing but such files: globs.
+    pub paths: Vec<String>,
+}
+
+impl Default for Skip {
+    fn default() -> Self {
+        Skip { drafts: false, bots: true, labels: BTreeSet::new(), paths: Vec::new() }
+    }
+}
+
+/// The connection to GitHub. With neither App nor token, what `sidestage github connect` left in `state_dir` is used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitHubTable {
+    /// Scheme and host, of an Enterprise Server.
+    pub url: String,
+    /// The number of the GitHub App.
+    pub app_id: Option<u64>,
+    /// Its private key in PEM, mode 0600.
+    pub private_key_file: Option<PathBuf>,
+    /// The secret of its webhook, mode 0600; while it is exchanged the other one on a second line.
+    pub webhook_secret_file: Option<PathBuf>,
+    /// A personal token instead of an App, mode 0600.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for GitHubTable {
+    fn default() -> Self {
+        let url = drivers::github::PUBLIC.to_owned();
+        GitHubTable { url, app_id: None, private_key_file: None, webhook_secret_file: None, token_file: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -241,13 +291,19 @@ pub struct Database {
     pub durable: bool,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// Clones made ahead of each baseline's current version.
+    pub(super) spares: u32,
+    /// Bytes that all of them may take together.
+    #[serde(with = "units::size")]
+    pub(super) spare_disk: u64,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), _url: None }
+        let planner::policy::Spares { count: spares, disk: spare_disk } = planner::policy::Spares::default();
+        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), spares, spare_disk, _url: None }
     }
 }
 
@@ -313,6 +369,11 @@ pub(super) struct LimitsTable {
     pub(super) pids: u32,
     #[serde(with = "units::size")]
     pub(super) disk: u64,
+    #[serde(with = "units::some_size")]
+    pub(super) database: Option<u64>,
+    #[serde(with = "units::some_size")]
+    pub(super) objects: Option<u64>,
+    pub(super) suspend_trusted: bool,
 }
 
 impl Default for LimitsTable {
@@ -327,6 +388,9 @@ impl Default for LimitsTable {
             connections: 20,
             pids: 256,
             disk: 2 << 30,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         }
     }
 }
@@ -373,6 +437,9 @@ fn on_request() -> StageMode {
 }
 fn two() -> usize {
     2
+}
+fn empty_baseline() -> String {
+    planner::facts::EMPTY_NAME.to_owned()
 }
 fn default_baseline() -> BTreeSet<String> {
     BTreeSet::from(["default".to_owned()])

@@ -43,7 +43,7 @@ impl Controller {
         };
         let input = self.input.clone();
         tokio::spawn(async move {
-            match drivers::Forge::find(&*forge, &name).await {
+            match forge.find(&name).await {
                 Ok(head) => drop(input.send(Input::Found(project, head, actor, reply))),
                 Err(failure) => drop(reply.send(Err(failure.to_string()))),
             }
@@ -75,6 +75,9 @@ impl Controller {
                 let found = self.core.log(&env, &name);
                 self.logs.open(found, self.core.origin(&env), (&env, &name), follow, reply);
             }
+            Ask::BaselineLogs { version, name, follow, reply } => {
+                self.logs.of_baseline(self.core.baseline_log(&version, &name).as_ref(), &version, follow, reply);
+            }
             Ask::Secrets(project, reply) => drop(reply.send(Ok(self.setup.secrets(&project)))),
             Ask::Secret { actor, place, value, reply } => {
                 let is_set = value.is_some();
@@ -86,6 +89,7 @@ impl Controller {
                 let change = self.setup.reload();
                 self.change(actor, Command::Reload, change, reply);
             }
+            Ask::Webhook { headers, body, reply } => self.webhook(headers, body, reply),
             Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
             Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {
                 Some((_, watch)) => watch.look(answer),

@@ -45,7 +45,7 @@ impl Controller {
         self.watches.retain(|name, _| forges.contains_key(name));
         for (name, forge) in forges {
             if !before.get(&name).is_some_and(|known| Arc::ptr_eq(known, &forge)) {
-                let watch = Watch::start(&name, &forge, self.input.clone());
+                let watch = Watch::start(&name, &forge, self.setup.pace(&name), self.input.clone());
                 self.watches.insert(name, watch);
             }
         }

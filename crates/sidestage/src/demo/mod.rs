@@ -69,7 +69,7 @@ async fn prepare(workshop: &Path, mut config: Config) -> anyhow::Result<(Reposit
     repository.greet(main, "refs/heads/feature/farewell", "A fond farewell").await?;
     repository.greet(main, "refs/pull/1/head", "A stranger's greeting").await?;
     for project in &mut config.project {
-        project.git = repository.bare().to_owned();
+        project.git = Some(repository.bare().to_owned());
     }
     Ok((repository, config))
 }

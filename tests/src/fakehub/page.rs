@@ -1,0 +1,184 @@
+//! Pages for people: a pull request as one knows it, and the form by which an App is made.
+
+use axum::body::Body;
+use axum::http::{Response, header};
+use bytes::Bytes;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
+
+use super::server::{Shared, form, plain};
+use super::world::{Repo, World, timestamp};
+
+const STYLE: &str = "body{font:14px/1.5 -apple-system,'Segoe UI',Helvetica,Arial,sans-serif;color:#1f2328;max-width:980px;margin:24px auto;padding:0 16px}
+h1{font-weight:400;font-size:26px;margin:0}h1 span{color:#59636e}a{color:#0969da;text-decoration:none}a:hover{text-decoration:underline}
+.state{display:inline-block;background:#1f883d;color:#fff;border-radius:2em;padding:4px 12px;margin-right:8px}.closed{background:#cf222e}
+.box{border:1px solid #d1d9e0;border-radius:6px;margin:16px 0}.box header{background:#f6f8fa;border-bottom:1px solid #d1d9e0;padding:8px 16px;color:#59636e;border-radius:6px 6px 0 0}
+.box .body{padding:8px 16px;overflow-x:auto}.box b{color:#1f2328}table{border-collapse:collapse}td,th{border:1px solid #d1d9e0;padding:6px 13px;text-align:left}
+pre{background:#f6f8fa;padding:12px;overflow-x:auto}code{background:#818b981f;border-radius:6px;padding:.2em .4em}pre code{background:none;padding:0}
+.check{padding:8px 16px;border-top:1px solid #d1d9e0}.check:first-child{border:0}.button{border:1px solid #d1d9e0;background:#f6f8fa;border-radius:6px;padding:5px 16px;color:#25292e;font-weight:500}
+textarea{width:100%;height:80px;font:inherit}nav{color:#59636e;margin-bottom:12px}";
+
+pub(super) async fn answer(inner: &Shared, method: &str, path: &str, query: &str, body: &Bytes) -> Response<Body> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method, parts.as_slice()) {
+        ("GET", [owner, name, "pull", number]) => {
+            let inner = inner.lock().expect("the hub is whole");
+            let page = number.parse().ok().and_then(|number| pull(&inner.world, &format!("{owner}/{name}"), number));
+            page.map_or_else(
+                || plain(404, "text/plain", "not found"),
+                |page| plain(200, "text/html; charset=utf-8", &page.into_string()),
+            )
+        }
+        ("POST", [owner, name, "pull", number, "comment"]) => {
+            let sent = form(&String::from_utf8_lossy(body));
+            let value = |key: &str| {
+                sent.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
+            };
+            let mut inner = inner.lock().expect("the hub is whole");
+            let Ok(number) = number.parse() else { return plain(404, "text/plain", "not found") };
+            written(&mut inner, &format!("{owner}/{name}"), number, &value("by"), &value("body"));
+            to(&format!("/{owner}/{name}/pull/{number}"))
+        }
+        ("POST", ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"]) => {
+            let sent = form(&String::from_utf8_lossy(body));
+            let manifest = sent
+                .iter()
+                .find(|(name, _)| name == "manifest")
+                .and_then(|(_, text)| serde_json::from_str::<Value>(text).ok());
+            let Some(manifest) = manifest else { return plain(422, "text/plain", "no manifest") };
+            let mut inner = inner.lock().expect("the hub is whole");
+            let code = format!("{:040x}", inner.world.next_id());
+            let back = manifest["redirect_url"].as_str().unwrap_or_default().to_owned();
+            inner.world.app.codes.insert(code.clone(), manifest);
+            let state =
+                form(query).into_iter().find(|(name, _)| name == "state").map(|(_, state)| format!("&state={state}"));
+            to(&format!("{back}?code={code}{}", state.unwrap_or_default()))
+        }
+        ("GET", [owner, name]) => {
+            let inner = inner.lock().expect("the hub is whole");
+            let Some(repo) = inner.world.repo(&format!("{owner}/{name}")) else {
+                return plain(404, "text/plain", "not found");
+            };
+            plain(200, "text/html; charset=utf-8", &list(&inner.world, repo).into_string())
+        }
+        _ => plain(404, "text/plain", "not found"),
+    }
+}
+
+fn to(location: &str) -> Response<Body> {
+    let mut response = plain(303, "text/plain", "");
+    if let Ok(location) = location.parse() {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn written(inner: &mut super::Inner, full_name: &str, number: u64, by: &str, body: &str) {
+    if inner.world.repo(full_name).is_none_or(|repo| !repo.pulls.contains_key(&number)) || body.is_empty() {
+        return;
+    }
+    let (author, id, now) = (inner.world.account(by), inner.world.next_id(), inner.world.now());
+    let comment = super::world::Comment {
+        id,
+        number,
+        author,
+        body: body.to_owned(),
+        created: now,
+        updated: now,
+        reactions: Vec::new(),
+    };
+    let repo = inner.world.repo_mut(full_name);
+    repo.comments.push(comment.clone());
+    let repo = repo.id;
+    inner.tell_comment(repo, &comment, "created");
+}
+
+fn layout(title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; meta name="viewport" content="width=device-width"; title { (title) } style { (PreEscaped(STYLE)) } }
+            body { (body) }
+        }
+    }
+}
+
+fn list(world: &World, repo: &Repo) -> Markup {
+    let name = world.full_name(repo);
+    layout(
+        &name,
+        &html! {
+            nav { (name) }
+            h1 { "Pull requests" }
+            @for pull in repo.pulls.values().rev() {
+                p { a href=(format!("/{name}/pull/{}", pull.number)) { "#" (pull.number) " " (pull.title) } }
+            }
+        },
+    )
+}
+
+fn pull(world: &World, full_name: &str, number: u64) -> Option<Markup> {
+    let repo = world.repo(full_name)?;
+    let pull = repo.pulls.get(&number)?;
+    let name = world.full_name(repo);
+    let login = |id: u64| world.accounts[&id].login.clone();
+    let checks: Vec<Value> = repo
+        .checks
+        .iter()
+        .filter(|check| check.sent["head_sha"] == *pull.head_sha)
+        .map(|check| world.show_check(repo, check))
+        .collect();
+    let from = pull
+        .head_repo
+        .and_then(|id| world.repos.get(&id))
+        .map_or("unknown repository".to_owned(), |repo| login(repo.owner));
+    Some(layout(
+        &pull.title,
+        &html! {
+            nav { a href=(format!("/{name}")) { (name) } " / Pull requests" }
+            h1 { (pull.title) " " span { "#" (number) } }
+            p {
+                span class=(if pull.open { "state" } else { "state closed" }) { (if pull.open { "Open" } else { "Closed" }) }
+                b { (login(pull.author)) } " wants to merge into " code { (pull.base_ref) } " from " code { (from) ":" (pull.head_ref) }
+            }
+            @for comment in repo.comments.iter().filter(|comment| comment.number == number) {
+                div.box { header { b { (login(comment.author)) } " commented at " (timestamp(comment.created)) }
+                    div.body { (PreEscaped(markdown(&comment.body))) } }
+            }
+            @for of in repo.deployments.iter().filter(|of| of.sha == pull.head_sha) {
+                @let last = of.statuses.last().map(|(_, _, status)| status.clone()).unwrap_or_default();
+                div.box { div.body {
+                    b { (login(of.creator)) } " deployed to " b { (of.sent["environment"].as_str().unwrap_or_default()) } " — " (last["state"].as_str().unwrap_or("pending")) " "
+                    @if let Some(url) = last["environment_url"].as_str().filter(|url| !url.is_empty()) { a.button href=(url) { "View deployment" } }
+                    " " @if let Some(url) = last["log_url"].as_str().filter(|url| !url.is_empty()) { a href=(url) { "log" } }
+                } }
+            }
+            @if !checks.is_empty() {
+                div.box {
+                    @for check in &checks {
+                        div.check {
+                            (check["conclusion"].as_str().or(check["status"].as_str()).unwrap_or_default()) " — " b { (check["name"].as_str().unwrap_or_default()) } " "
+                            (check["output"]["title"].as_str().unwrap_or_default()) " "
+                            @if let Some(url) = check["details_url"].as_str() { a href=(url) { "Details" } }
+                            @if let Some(text) = check["output"]["summary"].as_str() { (PreEscaped(markdown(text))) }
+                        }
+                    }
+                }
+            }
+            form method="post" action=(format!("/{name}/pull/{number}/comment")) {
+                p { textarea name="body" placeholder="/stage" {} }
+                p { "as " select name="by" { @for (account, role) in &repo.roles { option value=(login(*account)) { (login(*account)) " (" (role) ")" } } } " " button.button { "Comment" } }
+            }
+        },
+    ))
+}
+
+/// As GitHub shows it: what is no markdown of ours is text.
+fn markdown(text: &str) -> String {
+    let options = pulldown_cmark::Options::ENABLE_TABLES;
+    let events = pulldown_cmark::Parser::new_ext(text, options)
+        .filter(|event| !matches!(event, pulldown_cmark::Event::Html(text) if text.starts_with("<!--")));
+    let mut page = String::new();
+    pulldown_cmark::html::push_html(&mut page, events);
+    page
+}
