@@ -72,6 +72,12 @@ const PYTHON: Need = Need {
 const NODE: Need =
     Need { what: "node, for GitHub's published schemas", packages: &["nodejs"], there: || find("node").is_some() };
 
+const NODE: Need = Need {
+    what: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    there: || find("node").is_some() && find("npm").is_some(),
+};
+
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] = &[
