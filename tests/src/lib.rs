@@ -35,6 +35,8 @@ mod housekeeping;
 #[cfg(test)]
 mod https;
 #[cfg(test)]
+mod hub_stories;
+#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod kit;
