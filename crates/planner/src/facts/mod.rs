@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::announce::ToldRow;
 use crate::event::Source;
+use crate::forge::Place;
 use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Trust};
 use crate::policy::{Policy, ProjectPolicy, StageMode};
 use crate::resource::{Owner, ResourceId};
@@ -82,6 +84,8 @@ pub struct Facts {
     pub condemned: BTreeMap<Owner, Condemned>,
     /// Images that several environments may share.
     pub images: BTreeMap<ResourceId, ImageRow>,
+    /// What forges were told to show, by place.
+    pub told: BTreeMap<(ProjectName, Place), ToldRow>,
     /// Projects as they were configured last.
     pub projects: BTreeMap<ProjectName, ProjectPolicy>,
     /// Those of them that are not in the configuration any more: derived.
@@ -110,6 +114,7 @@ impl Facts {
             approvals: BTreeMap::new(),
             condemned: BTreeMap::new(),
             images: BTreeMap::new(),
+            told: BTreeMap::new(),
             projects: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
@@ -173,6 +178,10 @@ impl Facts {
             Table::Images => {
                 let of: ImageRow = parse(row, value)?;
                 self.images.insert(of.id.clone(), of);
+            }
+            Table::Told => {
+                let of: ToldRow = parse(row, value)?;
+                self.told.insert((of.project.clone(), of.place.clone()), of);
             }
             Table::Audit => {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
@@ -283,6 +292,20 @@ impl Facts {
     pub fn drop_image(&mut self, id: &ResourceId) {
         self.images.remove(id);
         self.save::<()>(Table::Images, id.to_string(), None);
+    }
+
+    /// Writes what a forge was told.
+    pub fn put_told(&mut self, row: ToldRow) {
+        let key = (row.project.clone(), row.place.clone());
+        self.save(Table::Told, told_key(&key), Some(&row));
+        self.told.insert(key, row);
+    }
+
+    /// Forgets what a forge was told.
+    pub fn drop_told(&mut self, key: &(ProjectName, Place)) {
+        if self.told.remove(key).is_some() {
+            self.save::<()>(Table::Told, told_key(key), None);
+        }
     }
 
     /// Forgets a commit that was read.
@@ -403,4 +426,13 @@ fn ref_key(key: &(ProjectName, Ref)) -> String {
 
 fn commit_key(project: &ProjectName, sha: &Sha) -> String {
     format!("{project} {sha}")
+}
+
+fn told_key((project, place): &(ProjectName, Place)) -> String {
+    match place {
+        Place::Comment(number) => format!("{project} comment {number}"),
+        Place::Answer(number, comment) => format!("{project} answer {number} {comment}"),
+        Place::Deployment(env) => format!("{project} deployment {env}"),
+        Place::Check(sha) => format!("{project} check {sha}"),
+    }
 }
