@@ -47,7 +47,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,

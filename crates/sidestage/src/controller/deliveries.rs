@@ -10,7 +10,7 @@ use http::HeaderMap;
 use planner::command::Role;
 use planner::event::{Event, RequestId, Step};
 use planner::facts::{Row, Table};
-use planner::forge::{Content, Place, Report, Said};
+use planner::forge::Said;
 use planner::identity::{ProjectName, Time};
 use planner::resource::Failure;
 use serde::{Deserialize, Serialize};
@@ -119,13 +119,10 @@ impl Controller {
 
     /// What was delivered goes into the step's transaction; what was asked in it and is decided is remembered as such.
     pub(super) fn keep_deliveries(&mut self, step: &mut Step) {
-        for (request, reply) in &step.replies {
+        for (request, _) in &step.replies {
             let Some(id) = self.deliveries.judging.remove(request) else { continue };
-            let Some(mut kept) = self.deliveries.known.get(&id).cloned() else { continue };
-            if let Some(said) = kept.said.take() {
-                self.answer_said(&said, reply);
-            }
-            self.deliveries.put(&id, kept);
+            let Some(kept) = self.deliveries.known.get(&id).cloned() else { continue };
+            self.deliveries.put(&id, Kept { said: None, ..kept });
         }
         step.persist.append(&mut self.deliveries.unsaved);
     }
@@ -180,19 +177,5 @@ impl Controller {
         let request = RequestId(self.requests);
         self.deliveries.judging.insert(request, id);
         self.pending.push(Event::Said { request, said, role });
-    }
-
-    /// Refusals are answered once, where the person asked. What was done is shown by the reports.
-    fn answer_said(&self, said: &Said, reply: &Result<String, String>) {
-        let (Err(line), Some(pull), Some(comment)) = (reply, said.pull, said.comment) else { return };
-        let Some(forge) = self.setup.forges.get(&said.project) else { return };
-        let body = format!("@{}: {line}", said.person.login);
-        let content = Content::Comment { body };
-        let report = Report { place: Place::Answer(pull, comment), content, known: None };
-        tokio::spawn(async move {
-            if let Err(failure) = forge.report(&report).await {
-                warn!(%failure, "a refusal could not be told");
-            }
-        });
     }
 }
