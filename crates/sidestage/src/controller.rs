@@ -4,6 +4,7 @@
 mod asks;
 mod changes;
 mod deliveries;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -305,6 +306,9 @@ impl Controller {
         }
         for backend in step.look {
             self.listings.dirty(backend, &mut self.core);
+        }
+        for (project, report) in step.tell {
+            self.tell(project, report);
         }
         for (project, sha) in step.read {
             self.read(project, sha);
