@@ -31,6 +31,8 @@ mod fakehub_itself;
 #[cfg(test)]
 mod git;
 #[cfg(test)]
+mod github;
+#[cfg(test)]
 mod housekeeping;
 #[cfg(test)]
 mod https;

@@ -313,6 +313,7 @@ impl Controller {
         for (project, sha) in step.read {
             self.read(project, sha);
         }
+        self.ask_ci(step.checks);
         for (request, reply) in step.replies {
             if let Some(answer) = self.answers.remove(&request) {
                 let _ = answer.send(reply);
@@ -337,6 +338,26 @@ impl Controller {
             tokio::spawn(async move {
                 let source = forge.read(&sha).await;
                 let _ = input.send(Input::Event(Event::Read { project, sha, source }));
+            });
+        }
+    }
+
+    /// Asks what CI says: one request for all commits of a project.
+    fn ask_ci(&self, waiting: Vec<(ProjectName, Sha)>) {
+        let mut by_project: BTreeMap<ProjectName, BTreeSet<Sha>> = BTreeMap::new();
+        for (project, sha) in waiting {
+            by_project.entry(project).or_default().insert(sha);
+        }
+        for (project, shas) in by_project {
+            let Some(forge) = self.setup.forges.get(&project) else { continue };
+            let input = self.input.clone();
+            tokio::spawn(async move {
+                let said = forge.checks(&shas).await;
+                for sha in shas {
+                    let checks = said.clone().map(|mut said| said.remove(&sha).unwrap_or_default());
+                    let project = project.clone();
+                    let _ = input.send(Input::Event(Event::Checks { project, sha, checks }));
+                }
             });
         }
     }

@@ -47,7 +47,9 @@ impl Of<'_> {
         for commit in of.commits.iter().filter(|commit| milestone(commit) == Milestone::Failed).take(1) {
             self.failure(commit, &mut body);
         }
-        if let Some(head) = of.commits.first().filter(|head| milestone(head) == Milestone::Waiting && self.settings.forks) {
+        if let Some(head) =
+            of.commits.first().filter(|head| milestone(head) == Milestone::Waiting && self.settings.forks)
+        {
             let _ = writeln!(body, "\n`{}` is not staged.\n\n{}", head.sha.short(), self.waiting(of, head));
         }
         let ttl = self.policy.lifetime.ttl;

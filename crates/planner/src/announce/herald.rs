@@ -65,7 +65,9 @@ impl Herald {
             forget(facts);
             self.from = Some((facts.version, view.at));
             let (wanted, told) = (&self.wanted, &facts.told);
-            self.trying.retain(|key, trying| trying.under_way.is_some() || wanted.contains_key(key) && told_differs(told, key, wanted));
+            self.trying.retain(|key, trying| {
+                trying.under_way.is_some() || wanted.contains_key(key) && told_differs(told, key, wanted)
+            });
         }
         self.due(facts, now)
     }
@@ -74,7 +76,8 @@ impl Herald {
     fn answers(&mut self, facts: &Facts) {
         for row in facts.told.values().filter(|row| row.shown.is_none()) {
             let Some(body) = &row.answer else { continue };
-            let wanted = Wanted { content: Content::Comment { body: body.clone() }, hash: digest(&[body], 16), last: false };
+            let wanted =
+                Wanted { content: Content::Comment { body: body.clone() }, hash: digest(&[body], 16), last: false };
             self.wanted.insert((row.project.clone(), row.place.clone()), wanted);
         }
     }
@@ -113,7 +116,14 @@ impl Herald {
     }
 
     /// A report was shown, or not.
-    pub(crate) fn told(&mut self, facts: &mut Facts, project: ProjectName, place: Place, result: Result<u64, Failure>, now: Time) {
+    pub(crate) fn told(
+        &mut self,
+        facts: &mut Facts,
+        project: ProjectName,
+        place: Place,
+        result: Result<u64, Failure>,
+        now: Time,
+    ) {
         let key = (project, place);
         let Some(trying) = self.trying.get_mut(&key) else { return };
         let Some(sent) = trying.under_way.take() else { return };
@@ -166,7 +176,6 @@ fn forget(facts: &mut Facts) {
         Place::Check(sha) => open(&row.project, sha),
         Place::Deployment(_) => true,
     };
-    let gone: Vec<Key> =
-        facts.told.iter().filter(|(_, row)| !known(row)).map(|(key, _)| key.clone()).collect();
+    let gone: Vec<Key> = facts.told.iter().filter(|(_, row)| !known(row)).map(|(key, _)| key.clone()).collect();
     gone.iter().for_each(|key| facts.drop_told(key));
 }

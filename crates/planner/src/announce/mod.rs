@@ -107,7 +107,9 @@ impl Milestone {
 pub fn wanted(view: &View, facts: &Facts, policy: &Policy) -> BTreeMap<(ProjectName, Place), Wanted> {
     let mut all = BTreeMap::new();
     for project in &view.projects {
-        let Some(settings) = policy.projects.get(&project.name).filter(|settings| settings.forge.pulls) else { continue };
+        let Some(settings) = policy.projects.get(&project.name).filter(|settings| settings.forge.pulls) else {
+            continue;
+        };
         let of = Of { facts, policy, settings, project: &project.name };
         let mut put = |place: Place, wanted: Wanted| {
             all.entry((project.name.clone(), place)).or_insert(wanted);

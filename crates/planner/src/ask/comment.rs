@@ -53,7 +53,9 @@ fn parse(line: &str) -> Option<Result<Line, String>> {
         ["pin"] => Ok(Line::Pin),
         ["remove"] => Ok(Line::Remove),
         ["help"] => Ok(Line::Help),
-        [sha] if sha.len() >= 7 && sha.bytes().all(|b| b.is_ascii_hexdigit()) => full(sha).map(|sha| Line::Stage(Some(sha))),
+        [sha] if sha.len() >= 7 && sha.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            full(sha).map(|sha| Line::Stage(Some(sha)))
+        }
         _ => Err("there is no such command; `/stage help` lists them".to_owned()),
     })
 }
@@ -86,9 +88,10 @@ pub(crate) fn said(mut desk: Desk<'_>, said: &Said, role: Option<Role>) -> Resul
             Err(why)
         }
     };
-    let polite = answer.as_ref().err().map(|why| {
-        format!("That cannot be done: {}\n\n<sub>`/stage help` lists the commands.</sub>", polished(why))
-    });
+    let polite = answer
+        .as_ref()
+        .err()
+        .map(|why| format!("That cannot be done: {}\n\n<sub>`/stage help` lists the commands.</sub>", polished(why)));
     answer_if(&mut desk, said, place, role, polite);
     answer
 }
@@ -176,7 +179,9 @@ fn target(desk: &Desk<'_>, said: &Said, line: &Line) -> Result<Sha, String> {
     let lives = |sha: &Sha| {
         let commit = standing.commit(&said.project, sha);
         commit.is_some_and(|commit| {
-            [Trust::Trusted, Trust::Approved].iter().any(|trust| standing.row(commit, *trust).is_some_and(|row| row.is_live()))
+            [Trust::Trusted, Trust::Approved]
+                .iter()
+                .any(|trust| standing.row(commit, *trust).is_some_and(|row| row.is_live()))
         })
     };
     Ok(row.commits.iter().rev().map(|listed| listed.sha).find(lives).unwrap_or(head))
@@ -233,7 +238,8 @@ mod tests {
 
     #[test]
     fn only_the_first_line_as_it_is_written_here_is_a_command() {
-        let good = |line: &str| parse(line).unwrap_or_else(|| panic!("{line} is one")).unwrap_or_else(|why| panic!("{why}"));
+        let good =
+            |line: &str| parse(line).unwrap_or_else(|| panic!("{line} is one")).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(good("/stage"), Line::Stage(None));
         assert_eq!(good(&format!("/stage {SHA}")), Line::Stage(SHA.parse().ok()));
         assert!(matches!(good(&format!("/stage approve {SHA}")), Line::Approve(_)));
@@ -241,7 +247,8 @@ mod tests {
         for other in ["> /stage", " /stage", "`/stage`", "/staged", "/stage-it", "please /stage", "", "/Stage"] {
             assert!(parse(other).is_none(), "{other}");
         }
-        for refused in ["/stage approve", "/stage approve 01234567", "/stage 0123456", "/stage dance", "/stage extend"] {
+        for refused in ["/stage approve", "/stage approve 01234567", "/stage 0123456", "/stage dance", "/stage extend"]
+        {
             assert!(matches!(parse(refused), Some(Err(_))), "{refused}");
         }
     }

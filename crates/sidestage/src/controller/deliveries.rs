@@ -121,9 +121,8 @@ impl Controller {
     pub(super) fn keep_deliveries(&mut self, step: &mut Step) {
         for (request, _) in &step.replies {
             let Some(id) = self.deliveries.judging.remove(request) else { continue };
-            let Some(mut kept) = self.deliveries.known.get(&id).cloned() else { continue };
-            kept.said = None;
-            self.deliveries.put(&id, kept);
+            let Some(kept) = self.deliveries.known.get(&id).cloned() else { continue };
+            self.deliveries.put(&id, Kept { said: None, ..kept });
         }
         step.persist.append(&mut self.deliveries.unsaved);
     }
