@@ -81,6 +81,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/logs/{env}/{name}", get(logs))
         .route("/projects/{name}/secrets", get(secrets::list).post(secrets::change))
         .route("/config/reload", post(secrets::reload))
+        .route("/github", get(github))
         .route("/plan", get(plan))
         .route("/look/{project}", post(look))
         .route("/events", get(events))
@@ -88,6 +89,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/login-link", post(login_link))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+}
+
+async fn github(State(app): Shared) -> Answer {
+    let findings = app.ask(Ask::CheckGitHub).await?.map_err(Problem::refused)?;
+    let findings = findings.into_iter().map(|(good, line)| json!({ "good": good, "line": line }));
+    Ok(Json(json!({ "findings": findings.collect::<Value>() })))
 }
 
 pub(crate) async fn unknown() -> Problem {

@@ -1,6 +1,7 @@
 //! The pages: they work without JavaScript, forms answer with 303 back to where they were, and the script only makes them live.
 
 mod commit;
+mod github;
 mod layout;
 mod list;
 mod named;
@@ -48,6 +49,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/do", post(act))
         .route("/stage", post(stage))
         .route("/run", post(named::run))
+        .route("/github/connect", get(github::begin))
+        .route("/github/connected", get(github::connected))
         .route("/logout", post(sign_in::logout));
     inside
         .route("/login", get(sign_in::ask).post(sign_in::login))

@@ -32,6 +32,7 @@ use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::connecting::Connecting;
 use crate::databases::Databases;
 use crate::housekeeping;
 use crate::inside::Inside;
@@ -61,6 +62,8 @@ pub enum Input {
     OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
     /// A forge delivered a webhook.
     Delivered(Delivery, oneshot::Sender<Result<(), Turned>>),
+    /// GitHub made an App for us.
+    Connected,
     /// What the person who asked in that delivery may is known.
     Said(String, Said, Option<Role>),
     /// A branch or tag that a person named was found, and is to be staged.
@@ -115,6 +118,7 @@ pub struct Controller {
     reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
     deliveries: Deliveries,
+    connecting: Connecting,
     inside: Arc<Inside>,
     databases: Databases,
 }
@@ -179,6 +183,7 @@ impl Controller {
             reading: BTreeSet::new(),
             looks: Vec::new(),
             deliveries: Deliveries::restore(&rows),
+            connecting: Connecting::default(),
             inside,
             databases,
         }
@@ -189,6 +194,7 @@ impl Controller {
         let mut listing = interval(LISTING);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut visits = interval(VISITS);
+        self.redeliver();
         let mut sweep = interval_at(Instant::now() + housekeeping::FIRST, housekeeping::EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake_at = None;
@@ -254,6 +260,7 @@ impl Controller {
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
             Input::Delivered(delivery, answer) => self.delivered(delivery, answer),
+            Input::Connected => self.reconnect(),
             Input::Said(id, said, role) => self.said(id, said, role),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }

@@ -83,8 +83,8 @@ fn example(event: &str, action: &str) -> Value {
     found.unwrap_or_else(|| panic!("no example of {event}.{action}")).1
 }
 
-#[test]
-fn every_example_of_github_is_taken_for_what_it_is() {
+#[tokio::test]
+async fn every_example_of_github_is_taken_for_what_it_is() {
     let (github, _forge) = hello(|_| {});
     let examples = examples();
     assert_eq!(examples.len(), 329);
@@ -102,8 +102,8 @@ fn every_example_of_github_is_taken_for_what_it_is() {
     assert!(looks > 50, "only {looks} examples are a reason to look");
 }
 
-#[test]
-fn cut_and_garbled_bodies_are_refused_and_nothing_panics() {
+#[tokio::test]
+async fn cut_and_garbled_bodies_are_refused_and_nothing_panics() {
     let (github, _forge) = hello(|_| {});
     for (event, payload) in examples() {
         let body = serde_json::to_vec(&payload).unwrap();
@@ -128,8 +128,8 @@ fn cut_and_garbled_bodies_are_refused_and_nothing_panics() {
     assert_eq!(delivery.look.len(), 1, "what nobody knows is a reason to look");
 }
 
-#[test]
-fn only_a_signature_over_the_raw_bytes_by_one_of_the_secrets_lets_in() {
+#[tokio::test]
+async fn only_a_signature_over_the_raw_bytes_by_one_of_the_secrets_lets_in() {
     let (github, _forge) = hello(|_| {});
     let payload = example("pull_request", "opened");
     let body = serde_json::to_vec(&payload).unwrap();
@@ -174,8 +174,8 @@ fn comment(line: &str) -> Value {
     payload
 }
 
-#[test]
-fn a_person_asks_by_the_first_line_of_a_new_comment_and_by_nothing_else() {
+#[tokio::test]
+async fn a_person_asks_by_the_first_line_of_a_new_comment_and_by_nothing_else() {
     let (github, _forge) = hello(|_| {});
     let said = |payload: &Value| deliver(&github, "issue_comment", payload).unwrap().said;
     let asked = said(&comment("/stage approve 6dcb09b5b57875f334f61aebed695e2e4193db5e \r\nthank you")).unwrap();
@@ -205,8 +205,8 @@ fn a_person_asks_by_the_first_line_of_a_new_comment_and_by_nothing_else() {
     assert_eq!(said(&issue), None, "a comment on an issue");
 }
 
-#[test]
-fn a_button_counts_for_its_own_commit_and_only_if_the_check_is_ours() {
+#[tokio::test]
+async fn a_button_counts_for_its_own_commit_and_only_if_the_check_is_ours() {
     let (github, _forge) = hello(|_| {});
     let mut pressed = example("check_run", "requested_action");
     let sha = pressed["check_run"]["head_sha"].as_str().unwrap().to_owned();
@@ -227,8 +227,8 @@ fn a_button_counts_for_its_own_commit_and_only_if_the_check_is_ours() {
     assert_eq!(said(&pressed), None, "another instance's check");
 }
 
-#[test]
-fn forks_that_are_gone_and_checks_that_are_waited_for_are_reasons_to_look() {
+#[tokio::test]
+async fn forks_that_are_gone_and_checks_that_are_waited_for_are_reasons_to_look() {
     let (github, _forge) = hello(|watched| watched.waits = true);
     let mut pull = example("pull_request", "synchronize");
     pull["pull_request"]["head"]["repo"] = Value::Null;

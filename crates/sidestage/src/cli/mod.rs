@@ -4,6 +4,7 @@
 //! `options` is what may stand behind commands, `inside` runs things in environments, and `terminal` is the one at hand.
 
 mod client;
+mod github;
 mod inside;
 mod listing;
 mod options;
@@ -71,6 +72,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         what: secret::Secret,
+    },
+    /// Connect GitHub, and look what a connection lacks
+    Github {
+        /// What to do.
+        #[command(subcommand)]
+        what: github::GitHub,
     },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),
@@ -193,6 +200,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
             say(screen, link["url"].as_str().unwrap_or_default())
         }
         Command::Secret { what } => secret::run(client, what, screen).await,
+        Command::Github { what } => github::run(client, what, screen).await,
         Command::Version(listing) => version(client, &listing, screen).await,
         Command::Run(_) | Command::Psql(_) | Command::Dump(_) => unreachable!("they have exit codes of their own"),
     }
