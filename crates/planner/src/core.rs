@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::announce::Herald;
 use crate::ask::{Desk, ask, said};
 use crate::blueprint::Blueprints;
+use crate::ci::Asking;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
@@ -42,6 +43,7 @@ pub struct Core {
     published: Published,
     waiting: Vec<(ResourceId, String)>,
     herald: Herald,
+    asking: Asking,
 }
 
 /// What was published last, and what it was made from.
@@ -76,6 +78,7 @@ impl Core {
             published: Published::default(),
             waiting: Vec::new(),
             herald: Herald::default(),
+            asking: Asking::default(),
         };
         core.configure(policy);
         Ok(core)
@@ -111,6 +114,7 @@ impl Core {
         self.decide(now);
         let standing = Standing::new(&self.facts, &self.policy, now);
         let read = self.ledger.read(unread(&standing), now);
+        let (checks, ask_again) = self.asking.due(&standing, now);
 
         let desired = desired(&self.facts, &self.blueprints, &self.ledger, &self.policy, now);
         let mut plan = plan(&desired, &self.inventory, &self.ledger, &self.policy, now);
@@ -126,12 +130,11 @@ impl Core {
         self.waiting = plan.waiting;
         let view = self.published.view.clone();
         let (tell, again) = self.herald.tell(&view, &mut self.facts, &self.policy, now);
-        let wake_at = [wake_at, again].into_iter().flatten().min();
+        let wake_at = [wake_at, again, ask_again].into_iter().flatten().min();
 
         let mut persist = self.facts.take_unsaved();
         persist.extend(self.ledger.take_unsaved());
         let look = std::mem::take(&mut self.ledger.look);
-        let checks = Vec::new();
         Step { persist, publish, start, cancel, read, checks, tell, look, replies, wake_at }
     }
 
@@ -219,6 +222,7 @@ impl Core {
         match event {
             Event::Refs { project, heads: listed } => {
                 heads(&mut self.facts, &self.policy, &project, listed, now);
+                self.asking.look(&project);
                 self.ledger.hear_forge(&project, None);
             }
             Event::NoRefs { project, why } => self.ledger.hear_forge(&project, Some(why)),
@@ -243,8 +247,9 @@ impl Core {
                 return Some((request, said(Desk { facts, ledger, policy, inventory, now }, &heard, role)));
             }
             Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, result, now),
-            // Nobody waits for checks yet.
-            Event::Checks { .. } => {}
+            Event::Checks { project, sha, checks } => {
+                self.asking.answered(&mut self.facts, (project, sha), checks, now);
+            }
             Event::Knock(env) => self.facts.visit(&env, now, Duration::ZERO),
             Event::Visits(visits) => {
                 for (env, at) in visits {

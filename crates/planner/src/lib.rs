@@ -6,6 +6,7 @@
 pub mod announce;
 mod ask;
 pub mod blueprint;
+mod ci;
 pub mod command;
 pub mod core;
 pub mod decide;

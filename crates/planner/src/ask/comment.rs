@@ -48,7 +48,6 @@ fn parse(line: &str) -> Option<Result<Line, String>> {
         ["rebuild"] => Ok(Line::Rebuild),
         ["reset"] => Ok(Line::Reset(None)),
         ["reset", baseline] => Ok(Line::Reset(Some((*baseline).to_owned()))),
-        ["reset", _] => Err("another baseline is chosen in the console, or by `sidestage reset`".to_owned()),
         ["extend", by] => parse_duration(by).map(Line::Extend).map_err(|why| format!("extend {why}")),
         ["extend"] => Err("say by how much: `/stage extend 3d`".to_owned()),
         ["pin"] => Ok(Line::Pin),

@@ -74,6 +74,8 @@ pub struct Facts {
     pub taken_out: BTreeSet<ProjectName>,
     /// Environments by commit: derived, kept because hashing a thousand of them in every pass is not free.
     pub ids: BTreeMap<(ProjectName, Sha), Ids>,
+    /// What CI said last of commits that wait for it: asked anew after a restart.
+    pub checks: BTreeMap<(ProjectName, Sha), crate::forge::Checks>,
     /// The secret that names are derived from.
     pub key: InstanceKey,
     /// Grows with every change.
@@ -101,6 +103,7 @@ impl Facts {
             projects: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
+            checks: BTreeMap::new(),
             key,
             version: 0,
             sequence: 0,
@@ -309,8 +312,17 @@ impl Facts {
         }
     }
 
+    /// What CI says of a commit now.
+    pub fn put_checks(&mut self, key: (ProjectName, Sha), checks: crate::forge::Checks) {
+        if self.checks.get(&key) != Some(&checks) {
+            self.version += 1;
+            self.checks.insert(key, checks);
+        }
+    }
+
     /// Forgets a commit that was read.
     pub fn drop_source(&mut self, key: &(ProjectName, Sha)) {
+        self.checks.remove(key);
         self.sources.remove(key);
         self.save::<()>(Table::Sources, commit_key(&key.0, &key.1), None);
     }
