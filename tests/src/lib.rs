@@ -31,9 +31,13 @@ mod fakehub_itself;
 #[cfg(test)]
 mod git;
 #[cfg(test)]
+mod github;
+#[cfg(test)]
 mod housekeeping;
 #[cfg(test)]
 mod https;
+#[cfg(test)]
+mod hub_stories;
 #[cfg(test)]
 mod inside;
 #[cfg(test)]

@@ -86,6 +86,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/baselines/{name}", get(baselines::show).post(baselines::change))
         .route("/baselines/{version}/logs/{name}", get(baselines::logs))
         .route("/config/reload", post(secrets::reload))
+        .route("/github", get(github))
         .route("/plan", get(plan))
         .route("/look/{project}", post(look))
         .route("/events", get(events))
@@ -93,6 +94,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/login-link", post(login_link))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+}
+
+async fn github(State(app): Shared) -> Answer {
+    let findings = app.ask(Ask::CheckGitHub).await?.map_err(Problem::refused)?;
+    let findings = findings.into_iter().map(|(good, line)| json!({ "good": good, "line": line }));
+    Ok(Json(json!({ "findings": findings.collect::<Value>() })))
 }
 
 pub(crate) async fn unknown() -> Problem {

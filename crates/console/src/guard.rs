@@ -13,7 +13,7 @@ use crate::api::Problem;
 use crate::app::{App, Door};
 use crate::sessions::{SignedIn, cookie};
 
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
                       img-src data:; frame-ancestors 'none'; base-uri 'none'";
 
 /// Sent by our own script with what it fetches by itself, which is no use of the session and consumes no message.
@@ -88,7 +88,7 @@ pub(crate) async fn headers(request: Request, next: Next) -> Response {
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
     for (name, value) in fixed {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response

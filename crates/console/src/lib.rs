@@ -115,6 +115,24 @@ pub enum Ask {
     },
     /// Read the configuration anew; answered with what that changed, a line each.
     Reload(Actor, oneshot::Sender<Result<String, String>>),
+    /// What is sent to GitHub so that it makes an App for us, owned by this organisation or by the person.
+    Connect {
+        /// The organisation.
+        organisation: Option<String>,
+        /// The way back.
+        reply: oneshot::Sender<Result<ConnectForm, String>>,
+    },
+    /// GitHub made the App and sent the browser back with this; answered with where it is installed.
+    Connected {
+        /// Good once, for the App.
+        code: String,
+        /// Of the form that was sent.
+        state: String,
+        /// The way back.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// What the connection to GitHub lacks: whether each line is good.
+    CheckGitHub(oneshot::Sender<Result<Vec<(bool, String)>, String>>),
     /// A delivery of a forge's webhook: its headers and its body as they came. Answered when it is stored.
     Webhook {
         /// As they came.
@@ -126,6 +144,17 @@ pub enum Ask {
     },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// A form for GitHub, in two versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectForm {
+    /// Where it goes.
+    pub url: String,
+    /// The App's manifest.
+    pub without_merge: String,
+    /// The same with the right to merge.
+    pub with_merge: String,
 }
 
 /// A delivery that was not taken.

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod commit;
+mod github;
 mod layout;
 mod list;
 mod named;
@@ -50,6 +51,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/do", post(act))
         .route("/stage", post(stage))
         .route("/run", post(named::run))
+        .route("/github/connect", get(github::begin))
+        .route("/github/connected", get(github::connected))
         .route("/logout", post(sign_in::logout));
     inside
         .route("/login", get(sign_in::ask).post(sign_in::login))

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ask::{Desk, ask};
+use crate::announce::Herald;
+use crate::ask::{Desk, ask, said};
 use crate::blueprint::Blueprints;
+use crate::ci::Asking;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
@@ -40,6 +42,8 @@ pub struct Core {
     ledger: Ledger,
     published: Published,
     waiting: Vec<(ResourceId, String)>,
+    herald: Herald,
+    asking: Asking,
 }
 
 /// What was published last, and what it was made from.
@@ -73,6 +77,8 @@ impl Core {
             inventory: Inventory::default(),
             published: Published::default(),
             waiting: Vec::new(),
+            herald: Herald::default(),
+            asking: Asking::default(),
         };
         core.configure(policy);
         Ok(core)
@@ -108,6 +114,7 @@ impl Core {
         self.decide(now);
         let standing = Standing::new(&self.facts, &self.policy, now);
         let read = self.ledger.read(unread(&standing), now);
+        let (checks, ask_again) = self.asking.due(&standing, now);
 
         let desired = desired(&self.facts, &self.blueprints, &self.ledger, &self.policy, now);
         let mut plan = plan(&desired, &self.inventory, &self.ledger, &self.policy, now);
@@ -121,11 +128,13 @@ impl Core {
         let wake_at = next_time(&eyes, &plan, self.ledger.next_deadline());
         let publish = self.published.refresh(&eyes, &desired, &plan, wake_at);
         self.waiting = plan.waiting;
+        let view = self.published.view.clone();
+        let (tell, again) = self.herald.tell(&view, &mut self.facts, &self.policy, now);
+        let wake_at = [wake_at, again, ask_again].into_iter().flatten().min();
 
         let mut persist = self.facts.take_unsaved();
         persist.extend(self.ledger.take_unsaved());
         let look = std::mem::take(&mut self.ledger.look);
-        let (checks, tell) = (Vec::new(), Vec::new());
         Step { persist, publish, start, cancel, read, checks, tell, look, replies, wake_at }
     }
 
@@ -213,6 +222,7 @@ impl Core {
         match event {
             Event::Refs { project, heads: listed } => {
                 heads(&mut self.facts, &self.policy, &project, listed, now);
+                self.asking.look(&project);
                 self.ledger.hear_forge(&project, None);
             }
             Event::NoRefs { project, why } => self.ledger.hear_forge(&project, Some(why)),
@@ -232,9 +242,14 @@ impl Core {
                 let answer = ask(Desk { facts, ledger, policy, inventory, now }, &actor, &command);
                 return Some((request, answer));
             }
-            // Nobody reads comments, waits for checks or reports yet.
-            Event::Said { request, .. } => return Some((request, Ok(String::new()))),
-            Event::Checks { .. } | Event::Told { .. } => {}
+            Event::Said { request, said: heard, role } => {
+                let Core { facts, ledger, policy, inventory, .. } = self;
+                return Some((request, said(Desk { facts, ledger, policy, inventory, now }, &heard, role)));
+            }
+            Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, result, now),
+            Event::Checks { project, sha, checks } => {
+                self.asking.answered(&mut self.facts, (project, sha), checks, now);
+            }
             Event::Knock(env) => self.facts.visit(&env, now, Duration::ZERO),
             Event::Visits(visits) => {
                 for (env, at) in visits {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::event::Head;
 use crate::facts::{EnvRow, Facts, Listed, RefRow};
 use crate::identity::{ProjectName, Ref, Sha, Time, Trust};
-use crate::policy::{Policy, StageMode};
+use crate::policy::{ForgeSettings, Policy, StageMode};
+use crate::standing::SKIP;
 
 /// So long after it was found a branch or tag that a person asked for may be missing in listings that began before.
 const FOUND: Duration = Duration::from_secs(5 * 60);
@@ -22,6 +23,7 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
     let Some(settings) = policy.projects.get(project).filter(|_| !facts.taken_out.contains(project)) else { return };
     let calm = !facts.listed.contains(project);
     let automatic = settings.stage == StageMode::Automatic && !calm;
+    let filters = settings.forge.clone();
     let mut heads: BTreeMap<Ref, Head> = heads.into_iter().map(|head| (head.name.clone(), head)).collect();
     let known: Vec<RefRow> = facts.refs.values().filter(|row| row.project == *project).cloned().collect();
     let mut closing = Vec::new();
@@ -29,7 +31,20 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
         match heads.remove(&row.name) {
             Some(head) => {
                 let automatic = automatic && row.requested.is_none();
-                seen_again(facts, row, head, automatic, now);
+                let skipped = skipped(&filters, &head);
+                // What a filter held back stages itself when it does no more: a draft that is ready.
+                let lifted = row.skipped.is_some() && skipped.is_none() && automatic && row.is_open();
+                let key = (row.project.clone(), row.name.clone());
+                seen_again(
+                    facts,
+                    RefRow { skipped: skipped.clone(), ..row },
+                    head,
+                    automatic && skipped.is_none(),
+                    now,
+                );
+                if lifted {
+                    lift(facts, &key, now);
+                }
             }
             None if is_needed(facts, &row, now) => {
                 let vanished = row.requested.is_none_or(|found| now >= found.after(FOUND));
@@ -42,7 +57,8 @@ pub(crate) fn heads(facts: &mut Facts, policy: &Policy, project: &ProjectName, h
     for head in heads.into_values() {
         // A new ref on a commit that was known is no push of that commit.
         let automatic = automatic && !facts.ids.contains_key(&(project.clone(), head.sha));
-        seen_first(facts, project, head, automatic, now);
+        let skipped = skipped(&filters, &head);
+        seen_first(facts, project, head, automatic && skipped.is_none(), skipped, now);
     }
     // Last, since a commit that another ref has taken over is not forgotten.
     closing.into_iter().for_each(|row| close(facts, row, now));
@@ -58,7 +74,7 @@ pub(crate) fn found(facts: &mut Facts, project: &ProjectName, head: Head, now: T
     let watched = facts.refs.get(&key).is_some_and(|row| row.is_open() && row.requested.is_none());
     match facts.refs.get(&key).cloned() {
         Some(row) => seen_again(facts, row, head, false, now),
-        None => seen_first(facts, project, head, false, now),
+        None => seen_first(facts, project, head, false, None, now),
     }
     if let Some(row) = facts.refs.get(&key).filter(|_| !watched).cloned() {
         facts.put_ref(RefRow { requested: Some(now), ..row });
@@ -90,7 +106,40 @@ pub(crate) fn leave(facts: &mut Facts, now: Time) {
     }
 }
 
-fn seen_first(facts: &mut Facts, project: &ProjectName, head: Head, automatic: bool, now: Time) {
+/// The head asks for itself from now on, as if it had been pushed now.
+fn lift(facts: &mut Facts, key: &(ProjectName, Ref), now: Time) {
+    let Some(mut row) = facts.refs.get(key).cloned() else { return };
+    let sequence = facts.next_sequence();
+    if let Some(head) = row.commits.last_mut() {
+        (head.automatic, head.sequence, head.at) = (true, sequence, now);
+    }
+    facts.put_ref(row);
+}
+
+/// Why a filter of the operator's, or the author, keeps a pull request from staging itself. People stage it all the same.
+fn skipped(filters: &ForgeSettings, head: &Head) -> Option<String> {
+    if head.title.contains(SKIP) {
+        return Some(format!("its title says {SKIP}"));
+    }
+    let pull = head.pull.as_ref()?;
+    let label = pull.labels.iter().find(|label| filters.skip_labels.contains(*label));
+    match label {
+        _ if pull.draft && filters.skip_drafts => Some("it is a draft".to_owned()),
+        _ if pull.bot && filters.skip_bots => Some("a bot opened it".to_owned()),
+        Some(label) => Some(format!("it has the label {label}")),
+        None if pull.skipped_paths => Some("it changes only files that `skip.paths` names".to_owned()),
+        None => None,
+    }
+}
+
+fn seen_first(
+    facts: &mut Facts,
+    project: &ProjectName,
+    head: Head,
+    automatic: bool,
+    skipped: Option<String>,
+    now: Time,
+) {
     let first = facts.next_sequence();
     facts.put_ref(RefRow {
         project: project.clone(),
@@ -102,12 +151,15 @@ fn seen_first(facts: &mut Facts, project: &ProjectName, head: Head, automatic: b
         commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
         requested: None,
         vanished: false,
+        skipped,
+        pull: head.pull,
     });
 }
 
 fn seen_again(facts: &mut Facts, mut row: RefRow, head: Head, automatic: bool, now: Time) {
     let reopened = !row.is_open();
     (row.closed, row.foreign, row.title, row.vanished) = (None, head.foreign, head.title, false);
+    row.pull = head.pull.or(row.pull);
     if reopened {
         row.requested = None;
         // All but the head is forgotten, except what the guard has kept: its reason is gone.

@@ -3,8 +3,10 @@
 //! No async, no I/O, no clock, no randomness: time, policy and the instance key are arguments.
 //! `Core::step` is the whole product as one value; everything else in this crate is what it is made of.
 
+pub mod announce;
 mod ask;
 pub mod blueprint;
+mod ci;
 pub mod command;
 pub mod core;
 pub mod decide;

@@ -205,6 +205,10 @@ impl<'r, 'a> Report<'r, 'a> {
                 let (state, reason) = self.queued(commit, trust, env);
                 return (state, Some(reason), asked);
             }
+            if let Some(waiting) = standing.ci(commit) {
+                let state = if waiting.red { State::Blocked } else { State::Queued };
+                return (state, Some(waiting.why), asked);
+            }
             return (State::Superseded, Some("a newer commit came before it was begun".to_owned()), asked);
         }
         if let Some(gone) = row.and_then(|row| row.gone) {
@@ -239,7 +243,7 @@ impl<'r, 'a> Report<'r, 'a> {
         let reason = match self.eyes.startable(&of, None) {
             _ if off => Some("`stage` of the project is \"off\"".to_owned()),
             Err(Obstacle::Failed(why) | Obstacle::Blocked(why)) => Some(why),
-            _ => None,
+            _ => commit.open.iter().find_map(|(of, _)| of.skipped.clone()),
         };
         (State::Unstaged, reason, pushed)
     }

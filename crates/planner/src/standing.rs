@@ -14,6 +14,9 @@ use crate::spec::Origin;
 /// What was visited within this time is kept whatever was pushed since.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A commit or pull request that says so does not stage itself.
+pub const SKIP: &str = "[skip staging]";
+
 /// A commit that some ref points to or pointed to, or that has an environment.
 #[derive(Debug)]
 pub struct Commit<'a> {
@@ -161,8 +164,10 @@ impl<'a> Standing<'a> {
     pub fn claim(&self, commit: &Commit<'a>, trust: Trust) -> Option<u64> {
         let row = self.row(commit, trust);
         let mode = self.policy.projects.get(commit.project).map_or(StageMode::Off, |project| project.stage);
+        let source = self.facts.sources.get(&(commit.project.clone(), commit.sha));
+        let marked = source.is_some_and(|source| source.subject.contains(SKIP));
         let pushed = commit.open.iter().filter(|(of, listed)| {
-            mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic
+            mode != StageMode::Off && trust == Trust::Trusted && !of.foreign && listed.automatic && !marked
         });
         // A wish is about the commit: one that has not been fulfilled yet outlasts a rise in trust.
         let waiting = self.row(commit, Trust::Approved).filter(|row| trust == Trust::Trusted && !row.is_live());
@@ -216,7 +221,8 @@ impl<'a> Standing<'a> {
                 continue;
             }
             let row = self.row(commit, trust);
-            let runnable = self.claim(commit, trust).is_some() || row.is_some_and(EnvRow::is_live);
+            let claimed = self.claim(commit, trust).is_some() && self.ci(commit).is_none();
+            let runnable = claimed || row.is_some_and(EnvRow::is_live);
             let serves = row.is_some_and(|row| row.serving().is_some());
             let asked = row.is_some_and(|row| row.asked.is_some_and(|asked| asked.person) && runnable && !serves);
             let dear =

@@ -4,6 +4,7 @@
 mod asks;
 mod changes;
 mod deliveries;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tracing::{error, warn};
 
 use crate::calls::Calls;
 use crate::clock::now;
+use crate::connecting::Connecting;
 use crate::databases::Databases;
 use crate::housekeeping;
 use crate::inside::Inside;
@@ -60,6 +62,8 @@ pub enum Input {
     OneOff(EnvId, Option<String>, What, oneshot::Sender<Result<(Resource, Listing), String>>),
     /// A forge delivered a webhook.
     Delivered(Delivery, oneshot::Sender<Result<(), Turned>>),
+    /// GitHub made an App for us.
+    Connected,
     /// What the person who asked in that delivery may is known.
     Said(String, Said, Option<Role>),
     /// A branch or tag that a person named was found, and is to be staged.
@@ -114,6 +118,7 @@ pub struct Controller {
     reading: BTreeSet<(ProjectName, Sha)>,
     looks: Vec<(ProjectName, Answer)>,
     deliveries: Deliveries,
+    connecting: Connecting,
     inside: Arc<Inside>,
     databases: Databases,
 }
@@ -178,6 +183,7 @@ impl Controller {
             reading: BTreeSet::new(),
             looks: Vec::new(),
             deliveries: Deliveries::restore(&rows),
+            connecting: Connecting::default(),
             inside,
             databases,
         }
@@ -188,6 +194,7 @@ impl Controller {
         let mut listing = interval(LISTING);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut visits = interval(VISITS);
+        self.redeliver();
         let mut sweep = interval_at(Instant::now() + housekeeping::FIRST, housekeeping::EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake_at = None;
@@ -253,6 +260,7 @@ impl Controller {
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
             Input::Delivered(delivery, answer) => self.delivered(delivery, answer),
+            Input::Connected => self.reconnect(),
             Input::Said(id, said, role) => self.said(id, said, role),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }
@@ -306,9 +314,13 @@ impl Controller {
         for backend in step.look {
             self.listings.dirty(backend, &mut self.core);
         }
+        for (project, report) in step.tell {
+            self.tell(project, report);
+        }
         for (project, sha) in step.read {
             self.read(project, sha);
         }
+        self.ask_ci(step.checks);
         for (request, reply) in step.replies {
             if let Some(answer) = self.answers.remove(&request) {
                 let _ = answer.send(reply);
@@ -333,6 +345,26 @@ impl Controller {
             tokio::spawn(async move {
                 let source = forge.read(&sha).await;
                 let _ = input.send(Input::Event(Event::Read { project, sha, source }));
+            });
+        }
+    }
+
+    /// Asks what CI says: one request for all commits of a project.
+    fn ask_ci(&self, waiting: Vec<(ProjectName, Sha)>) {
+        let mut by_project: BTreeMap<ProjectName, BTreeSet<Sha>> = BTreeMap::new();
+        for (project, sha) in waiting {
+            by_project.entry(project).or_default().insert(sha);
+        }
+        for (project, shas) in by_project {
+            let Some(forge) = self.setup.forges.get(&project) else { continue };
+            let input = self.input.clone();
+            tokio::spawn(async move {
+                let said = forge.checks(&shas).await;
+                for sha in shas {
+                    let checks = said.clone().map(|mut said| said.remove(&sha).unwrap_or_default());
+                    let project = project.clone();
+                    let _ = input.send(Input::Event(Event::Checks { project, sha, checks }));
+                }
             });
         }
     }

@@ -9,6 +9,7 @@
 //! | `housekeeping` | deletes our own files that nobody needs any more |
 //! | `inside`, `databases` | what people and clocks run once inside environments |
 //! | `instance`, `world`, `certificate`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
+//! | `connecting` | making a GitHub App, and looking what a connection lacks |
 //! | `notify` | the socket for hooks |
 //! | `storage` | the file in which clones share their blocks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
@@ -19,6 +20,7 @@ pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod connecting;
 mod controller;
 mod databases;
 pub mod demo;

@@ -69,8 +69,11 @@ const PYTHON: Need = Need {
     packages: &["python3", "python3-venv", "python3-pip"],
     there: || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip, pip"])),
 };
-const NODE: Need =
-    Need { what: "node, for GitHub's published schemas", packages: &["nodejs"], there: || find("node").is_some() };
+const NODE: Need = Need {
+    what: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    there: || find("node").is_some() && find("npm").is_some(),
+};
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];

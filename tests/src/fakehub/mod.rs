@@ -30,9 +30,9 @@ use tokio::task::JoinHandle;
 
 pub use acts::Opening;
 pub use faults::{Fault, Post, Trouble};
-pub use git::Files;
+pub use git::{Files, take};
 pub use webhooks::{Delivery, Target, signature};
-pub use world::{Bearer, World};
+pub use world::{Bearer, Deployment, World};
 
 /// One request that was answered.
 #[derive(Debug, Clone)]

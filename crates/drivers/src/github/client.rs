@@ -4,7 +4,7 @@
 //! comment, and a followed redirect would turn it into a GET.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -91,12 +91,13 @@ impl Answer {
 
 /// GitHub as one configuration reaches it.
 pub(super) struct Client {
-    rest: Octocrab,
+    rest: Arc<Octocrab>,
     graph: Octocrab,
     /// Base of the REST API: scheme, host, and `/api/v3` of an Enterprise Server.
     base: String,
     token: Option<Hidden>,
-    installations: Mutex<BTreeMap<u64, Octocrab>>,
+    /// Shared, never cloned: a clone of octocrab's has a token of its own.
+    installations: Mutex<BTreeMap<u64, Arc<Octocrab>>>,
     /// No request before that, by who asks and whether by GraphQL, which has a limit of its own.
     parked: Mutex<BTreeMap<(As, bool), Parked>>,
     /// What was asked so far.
@@ -139,6 +140,7 @@ impl Client {
             Access::Nobody => (builder(&base)?.build().map_err(built)?, None),
         };
         let installations = Mutex::default();
+        let rest = Arc::new(rest);
         Ok(Client { rest, graph, base, token, installations, parked: Mutex::default(), count: Default::default() })
     }
 
@@ -186,6 +188,9 @@ impl Client {
 
     /// A query. What comes back is `data` and `errors` as they are: partial data is for the caller to judge.
     pub(super) async fn query(&self, who: As, query: &str, variables: Value) -> Result<(Value, Vec<Value>), Failure> {
+        if let Some(failure) = self.is_parked((who, true)) {
+            return Err(failure);
+        }
         let body = serde_json::json!({ "query": query, "variables": variables });
         let mut answer = self.ask(who, &self.graph(who).await?, true, &Method::POST, "/graphql", Some(&body)).await?;
         if answer.status == StatusCode::UNAUTHORIZED && matches!(who, As::Installation(_)) {
@@ -231,13 +236,13 @@ impl Client {
         }
     }
 
-    fn crab(&self, who: As) -> Result<Octocrab, Failure> {
+    fn crab(&self, who: As) -> Result<Arc<Octocrab>, Failure> {
         let As::Installation(id) = who else { return Ok(self.rest.clone()) };
         let mut installations = self.installations.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(crab) = installations.get(&id) {
             return Ok(crab.clone());
         }
-        let crab = self.rest.installation(InstallationId(id)).map_err(|error| unanswered(&error))?;
+        let crab = Arc::new(self.rest.installation(InstallationId(id)).map_err(|error| unanswered(&error))?);
         installations.insert(id, crab.clone());
         Ok(crab)
     }

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod client;
+mod github;
 mod inside;
 mod listing;
 mod options;
@@ -78,6 +79,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         what: baseline::Baseline,
+    },
+    /// Connect GitHub, and look what a connection lacks
+    Github {
+        /// What to do.
+        #[command(subcommand)]
+        what: github::GitHub,
     },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),
@@ -201,6 +208,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
         }
         Command::Baseline { what } => baseline::run(client, what, screen).await,
         Command::Secret { what } => secret::run(client, what, screen).await,
+        Command::Github { what } => github::run(client, what, screen).await,
         Command::Version(listing) => version(client, &listing, screen).await,
         Command::Run(_) | Command::Psql(_) | Command::Dump(_) => unreachable!("they have exit codes of their own"),
     }

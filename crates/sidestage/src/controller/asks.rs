@@ -89,6 +89,11 @@ impl Controller {
                 let change = self.setup.reload();
                 self.change(actor, Command::Reload, change, reply);
             }
+            Ask::Connect { organisation, reply } => {
+                drop(reply.send(self.connecting.begin(&self.setup.config, organisation.as_deref())));
+            }
+            Ask::Connected { code, state, reply } => self.connected(code, state, reply),
+            Ask::CheckGitHub(reply) => self.check_github(reply),
             Ask::Webhook { headers, body, reply } => self.webhook(headers, body, reply),
             Ask::Plan(reply) => drop(reply.send(self.core.plan_lines(None))),
             Ask::Look(project, answer) => match self.watches.iter().find(|(name, _)| name.as_str() == project) {

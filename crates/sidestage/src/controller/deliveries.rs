@@ -7,10 +7,10 @@ use bytes::Bytes;
 use console::Turned;
 use drivers::{Delivery, Refusal};
 use http::HeaderMap;
-use planner::command::Role;
+use planner::command::{Actor, Command, Role};
 use planner::event::{Event, RequestId, Step};
 use planner::facts::{Row, Table};
-use planner::forge::{Content, Place, Report, Said};
+use planner::forge::Said;
 use planner::identity::{ProjectName, Time};
 use planner::resource::Failure;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,11 @@ const KEPT: Duration = Duration::from_secs(8 * 24 * 3600);
 const TRIES: u32 = 60;
 /// Between two of these, at most.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// GitHub keeps deliveries for so long.
+const LONGEST_AWAY: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Deliveries may be minutes late.
+const MARGIN: Duration = Duration::from_secs(600);
 
 /// The way back to whoever delivered.
 pub(super) type Taken = oneshot::Sender<Result<(), Turned>>;
@@ -119,13 +124,10 @@ impl Controller {
 
     /// What was delivered goes into the step's transaction; what was asked in it and is decided is remembered as such.
     pub(super) fn keep_deliveries(&mut self, step: &mut Step) {
-        for (request, reply) in &step.replies {
+        for (request, _) in &step.replies {
             let Some(id) = self.deliveries.judging.remove(request) else { continue };
-            let Some(mut kept) = self.deliveries.known.get(&id).cloned() else { continue };
-            if let Some(said) = kept.said.take() {
-                self.answer_said(&said, reply);
-            }
-            self.deliveries.put(&id, kept);
+            let Some(kept) = self.deliveries.known.get(&id).cloned() else { continue };
+            self.deliveries.put(&id, Kept { said: None, ..kept });
         }
         step.persist.append(&mut self.deliveries.unsaved);
     }
@@ -182,17 +184,54 @@ impl Controller {
         self.pending.push(Event::Said { request, said, role });
     }
 
-    /// Refusals are answered once, where the person asked. What was done is shown by the reports.
-    fn answer_said(&self, said: &Said, reply: &Result<String, String>) {
-        let (Err(line), Some(pull), Some(comment)) = (reply, said.pull, said.comment) else { return };
-        let Some(forge) = self.setup.forges.get(&said.project) else { return };
-        let body = format!("@{}: {line}", said.person.login);
-        let content = Content::Comment { body };
-        let report = Report { place: Place::Answer(pull, comment), content, known: None };
+    /// While we were away nobody took deliveries: GitHub sends again what was lost since the last one that is known.
+    /// Every project is looked at anyway; this is for what people asked meanwhile.
+    pub(super) fn redeliver(&self) {
+        let Some(github) = self.setup.forges.github().filter(|github| github.is_told()) else { return };
+        let last = self.deliveries.known.values().map(|kept| kept.at).max();
+        let Some(last) = last else { return };
+        let away = now().since(last).min(LONGEST_AWAY) + MARGIN;
         tokio::spawn(async move {
-            if let Err(failure) = forge.report(&report).await {
-                warn!(%failure, "a refusal could not be told");
+            match github.redeliver(std::time::SystemTime::now() - away).await {
+                Ok(0) => {}
+                Ok(some) => info!(some, "deliveries that were lost come again"),
+                Err(failure) => warn!(%failure, "whether deliveries were lost is not known"),
             }
+        });
+    }
+
+    /// GitHub made an App: its key is kept, and the connection made anew.
+    pub(super) fn connected(&self, code: String, state: String, reply: oneshot::Sender<Result<String, String>>) {
+        let (connecting, config, input) = (self.connecting.clone(), self.setup.config.clone(), self.input.clone());
+        tokio::spawn(async move {
+            let done = connecting.finish(&config, &code, &state).await;
+            if done.is_ok() {
+                let _ = input.send(Input::Connected);
+            }
+            let _ = reply.send(done);
+        });
+    }
+
+    /// Has the configuration read anew, whose App is there now.
+    pub(super) fn reconnect(&mut self) {
+        let actor = Actor { name: "github connect".to_owned(), role: Role::Admin };
+        let change = self.setup.reload();
+        self.change(actor, Command::Reload, change, oneshot::channel().0);
+    }
+
+    /// What the connection lacks.
+    pub(super) fn check_github(&self, reply: oneshot::Sender<Result<Vec<(bool, String)>, String>>) {
+        let Some(github) = self.setup.forges.github() else {
+            let _ = reply.send(Err("no project is on GitHub: set github = \"owner/name\" in a [[project]]".to_owned()));
+            return;
+        };
+        let config = &self.setup.config;
+        let console = config.console_url();
+        let environments = config.policy().projects.into_iter().filter(|(_, project)| project.forge.pulls);
+        let environments = environments.map(|(name, project)| (name, project.forge.report.environment)).collect();
+        tokio::spawn(async move {
+            let findings = github.inspect(&console, &environments).await;
+            let _ = reply.send(Ok(findings.into_iter().map(|finding| (finding.good, finding.line)).collect()));
         });
     }
 }

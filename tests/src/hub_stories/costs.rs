@@ -1,0 +1,107 @@
+//! What it costs at GitHub, printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drivers::github::{Access, GitHub, Hidden, Settings, Watched};
+use globset::GlobSet;
+use planner::policy::StageMode;
+
+use super::house::{House, SHOP, opening};
+use super::set;
+use crate::fakehub::{Hub, Request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_pull_request_with_one_push_costs_little() {
+    let mut house = House::open(StageMode::Automatic).await;
+    house.pass().await;
+    drop(house.hub.take_requests());
+    house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
+    house.hub.open(opening("feature", "A feature")).await;
+    house.settle().await;
+    house.hub.push(SHOP, "feature", "ada", "Two", &[("b.txt", "2\n")]).await;
+    house.settle().await;
+    house.hub.close(SHOP, 1, "ada", true);
+    house.settle().await;
+    assert_eq!(house.environments(), 0);
+    let requests = house.hub.take_requests();
+    let writes = requests.iter().filter(|request| request.writes()).count();
+    println!("a pull request from open to closed with one push: {} requests, {writes} of them writes", requests.len());
+    let lines: Vec<String> = requests.iter().map(|request| format!("{} {}", request.method, request.path)).collect();
+    assert!(requests.len() <= 25 && writes <= 12, "{} requests, {writes} writes: {lines:#?}", requests.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unstaged_pull_request_costs_no_write() {
+    let mut house = House::open(StageMode::OnRequest).await;
+    house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
+    house.hub.open(opening("feature", "A feature")).await;
+    house.settle().await;
+    house.hub.push(SHOP, "feature", "ada", "Two", &[("b.txt", "2\n")]).await;
+    house.settle().await;
+    house.hub.close(SHOP, 1, "ada", true);
+    house.settle().await;
+    let writes = house.hub.take_requests().into_iter().filter(Request::writes).count();
+    println!("an unstaged pull request: {writes} writes");
+    assert_eq!(writes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_day_with_sixty_one_open_pull_requests_is_calm() {
+    let mut house = House::open(StageMode::OnRequest).await;
+    // The project is seen for the first time with all of them open.
+    let mut first = House::open(StageMode::Automatic).await;
+    for number in 0..61 {
+        let branch = format!("feature-{number}");
+        first.hub.push(SHOP, &branch, "ada", "One", &[("a.txt", &format!("{number}\n"))]).await;
+        first.hub.open(opening(&branch, "A feature")).await;
+    }
+    std::mem::swap(&mut house.hub, &mut first.hub);
+    drop(first);
+    house.forget();
+    drop(house.hub.take_requests());
+    house.pass().await;
+    let requests = house.hub.take_requests();
+    println!("the first look at 61 open pull requests: {} requests", requests.len());
+    assert_eq!((house.running(), house.commits().len()), (set(&[]), 61));
+    assert!(!requests.iter().any(Request::writes));
+    assert!(house.core.plan_lines(None)[0].contains("61 open"), "{:?}", house.core.plan_lines(None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_a_hundred_repositories_costs_a_point_a_look() {
+    let hub = Hub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (id, key) = hub.world(|world| (world.app.id, world.app.key.clone()));
+    let access = Access::App { id, key: Hidden(key) };
+    let instance = "testtesttesttest".to_owned();
+    let github = GitHub::new(Settings { url: hub.url(), access, webhook_secrets: Vec::new(), instance }).unwrap();
+    let (mut forges, mut asked) = (Vec::new(), BTreeMap::new());
+    for number in 0..100 {
+        hub.repository(&format!("acme/shop-{number}"), &[("Dockerfile", "FROM scratch\n")]).await;
+        let project: planner::identity::ProjectName = format!("shop-{number}").parse().unwrap();
+        forges.push(github.forge(Watched {
+            project: project.clone(),
+            repository: format!("acme/shop-{number}"),
+            bases: vec!["main".to_owned()],
+            refs: GlobSet::empty(),
+            approvers: "write".parse().unwrap(),
+            bots: BTreeSet::new(),
+            labels: false,
+            skip_paths: None,
+            waits: false,
+            mirror: folder.path().join(format!("{number}.git")),
+        }));
+        asked.insert(project, BTreeSet::new());
+    }
+    assert!(github.heads(&asked).await.values().all(Result::is_ok));
+    drop(hub.take_requests());
+    assert!(github.heads(&asked).await.values().all(Result::is_ok));
+    let requests = hub.take_requests();
+    let points: u64 = requests.iter().map(|request| request.points).sum();
+    println!(
+        "a look at 100 repositories: {} requests, {points} points; {} an hour when it looks every minute",
+        requests.len(),
+        points * 60
+    );
+    assert!(points <= 1 && requests.len() <= 1, "{requests:#?}");
+}
