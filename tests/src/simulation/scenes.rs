@@ -108,11 +108,9 @@ impl Stage {
             let sha = self.sim.forge.commit(&mut self.sim.world.rng, 0);
             let commit = &self.sim.forge.commits[&sha];
             let trees = self.sim.forge.commits.values().filter(|one| one.source.tree == commit.source.tree).count();
-            let plain = commit
-                .source
-                .manifest
-                .as_ref()
-                .is_ok_and(|one| one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty() && !names_data(one));
+            let plain = commit.source.manifest.as_ref().is_ok_and(|one| {
+                one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty() && !names_data(one)
+            });
             if trees == 1 && plain {
                 break sha;
             }

@@ -28,7 +28,8 @@ impl Sim {
         let name = if rng.chance(700) { "big" } else { "default" };
         let number = u32::try_from(rng.between(1, 4)).unwrap_or(1);
         let which = rng.weighted(&[40, 45, 12, 8, 5]);
-        let dumps = [(10, 1_000, false), (10, 900, false), (11, 300, false), (9, 1_000, false), (0, 1, false), (10, 500, true)];
+        let dumps =
+            [(10, 1_000, false), (10, 900, false), (11, 300, false), (9, 1_000, false), (0, 1, false), (10, 500, true)];
         let (tables, bytes, bad) = dumps[rng.weighted(&[50, 20, 8, 8, 6, 8])];
         self.world.dumps.insert(dump(name), Dump { tables, bytes, bad });
         let act = match which {

@@ -110,7 +110,9 @@ impl Oracle {
         let (Some(old), Some(new)) = (self.data.sizes.get(last), self.data.sizes.get(current)) else { return Ok(()) };
         let shrank = new.0 < old.0 || new.1 * 2 < old.1;
         if shrank && !self.data.taken.contains(current) && !self.data.taken.contains(last) && self.lost.is_none() {
-            return Err(format!("{current} took the place of {last}, though it lost tables or shrank: {new:?} of {old:?}"));
+            return Err(format!(
+                "{current} took the place of {last}, though it lost tables or shrank: {new:?} of {old:?}"
+            ));
         }
         Ok(())
     }
@@ -169,9 +171,7 @@ impl Oracle {
                 if id.kind == Kind::Database { manifest.database.clone() } else { manifest.objects.clone() }
             });
             let chosen = self.data.chosen.get(commit);
-            let wanted = |one: &str| {
-                named.as_deref() == Some(one) || chosen.is_some_and(|chosen| chosen.contains(one))
-            };
+            let wanted = |one: &str| named.as_deref() == Some(one) || chosen.is_some_and(|chosen| chosen.contains(one));
             let fits = if empty { wanted(EMPTY_NAME) || wanted("default") } else { wanted(name) };
             if !fits || !empty && !project.baselines.contains(name) {
                 return Err(format!("{id} begins with {version}, and its manifest names {named:?}"));
@@ -183,9 +183,14 @@ impl Oracle {
         if !self.data.offered.contains(version) {
             return Err(format!("{id} begins with {version}, which was never offered"));
         }
-        let part = if id.kind == Kind::Database { ResourceId::template(version) } else { ResourceId::snapshot(version) };
+        let part =
+            if id.kind == Kind::Database { ResourceId::template(version) } else { ResourceId::snapshot(version) };
         let whole = world.things.get(&part).is_some_and(|thing| thing.observed.phase == Phase::Whole);
-        if whole || self.told.complete(&part) { Ok(()) } else { Err(format!("{id} begins with {version}, which is not there")) }
+        if whole || self.told.complete(&part) {
+            Ok(())
+        } else {
+            Err(format!("{id} begins with {version}, which is not there"))
+        }
     }
 
     /// Template and snapshot are made once; clones ahead are of what is offered.
@@ -205,7 +210,13 @@ impl Oracle {
     }
 
     /// What a baseline owns goes only when its version is of no use.
-    pub(super) fn judge_drop(&self, id: &ResourceId, version: &str, reason: Reason, world: &World) -> Result<(), String> {
+    pub(super) fn judge_drop(
+        &self,
+        id: &ResourceId,
+        version: &str,
+        reason: Reason,
+        world: &World,
+    ) -> Result<(), String> {
         if id.name != "main" {
             return Ok(());
         }
@@ -218,13 +229,16 @@ impl Oracle {
         }
         let name = parse_version(version).map_or(version, |(name, _)| name);
         let person = self.data.removed.contains(name) || self.data.removed.contains(version);
-        let dear = self.data.current.get(name).is_some_and(|(current, before)| {
-            current == version || before.as_deref() == Some(version)
-        });
+        let dear = self
+            .data
+            .current
+            .get(name)
+            .is_some_and(|(current, before)| current == version || before.as_deref() == Some(version));
         if dear && !person {
             return Err(format!("{id} is dropped, and it is the current version or the one before"));
         }
-        let whole = [ResourceId::template(version), ResourceId::snapshot(version)].iter().all(|id| self.told.complete(id));
+        let whole =
+            [ResourceId::template(version), ResourceId::snapshot(version)].iter().all(|id| self.told.complete(id));
         if reason == Reason::Orphan && whole && !person {
             return Err(format!("{id} goes as an orphan, and its version is whole"));
         }
@@ -253,11 +267,12 @@ impl Oracle {
 
     /// Visitors of what is copied are held.
     pub(super) fn judge_copies(&self) -> Result<(), String> {
-        let open = self.open.iter().find(|(env, upstream)| {
-            self.data.copied.contains(&((*env).clone(), upstream.generation))
-        });
+        let open =
+            self.open.iter().find(|(env, upstream)| self.data.copied.contains(&((*env).clone(), upstream.generation)));
         match open {
-            Some((env, upstream)) => Err(format!("{env} is open at generation {}, whose data are being copied", upstream.generation)),
+            Some((env, upstream)) => {
+                Err(format!("{env} is open at generation {}, whose data are being copied", upstream.generation))
+            }
             None => Ok(()),
         }
     }

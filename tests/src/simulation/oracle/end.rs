@@ -184,9 +184,8 @@ impl Oracle {
                     && !own
                     && self.lacks_secret(project, sha, Trust::Approved)
             };
-            let without = |commit: &CommitView| {
-                commit.state == State::Blocked && self.lacks_baseline(project, sha, view)
-            };
+            let without =
+                |commit: &CommitView| commit.state == State::Blocked && self.lacks_baseline(project, sha, view);
             let fine = shown.is_some_and(|commit| {
                 lives(commit.state) || commit.state == State::Queued || lacks(commit) || without(commit)
             });

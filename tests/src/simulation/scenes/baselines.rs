@@ -145,7 +145,12 @@ pub(super) fn lost_store_finds_versions(seed: u64) -> Result<(), String> {
     let half = ResourceId::template("big@3");
     stage.sim.world.calls.clear();
     stage.sim.world.erase(&half);
-    stage.sim.world.create(&half, planner::resource::Fingerprint::default(), planner::resource::Phase::Partial, Vec::new());
+    stage.sim.world.create(
+        &half,
+        planner::resource::Fingerprint::default(),
+        planner::resource::Phase::Partial,
+        Vec::new(),
+    );
     stage.run(200)?;
     stage.is("big", 2, VersionState::Current)?;
     stage.is("big", 1, VersionState::Ready)?;
