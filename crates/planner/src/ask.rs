@@ -1,9 +1,12 @@
 //! What people asked for: judged, written down as facts, answered in one line. Refusals are written down too.
 
 mod baselines;
+mod comment;
 mod secrets;
 
 use std::time::Duration;
+
+pub(crate) use comment::said;
 
 use serde::Serialize;
 

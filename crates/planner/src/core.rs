@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ask::{Desk, ask};
+use crate::announce::Herald;
+use crate::ask::{Desk, ask, said};
 use crate::blueprint::Blueprints;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
@@ -40,6 +41,7 @@ pub struct Core {
     ledger: Ledger,
     published: Published,
     waiting: Vec<(ResourceId, String)>,
+    herald: Herald,
 }
 
 /// What was published last, and what it was made from.
@@ -73,6 +75,7 @@ impl Core {
             inventory: Inventory::default(),
             published: Published::default(),
             waiting: Vec::new(),
+            herald: Herald::default(),
         };
         core.configure(policy);
         Ok(core)
@@ -121,11 +124,14 @@ impl Core {
         let wake_at = next_time(&eyes, &plan, self.ledger.next_deadline());
         let publish = self.published.refresh(&eyes, &desired, &plan, wake_at);
         self.waiting = plan.waiting;
+        let view = self.published.view.clone();
+        let (tell, again) = self.herald.tell(&view, &mut self.facts, &self.policy, now);
+        let wake_at = [wake_at, again].into_iter().flatten().min();
 
         let mut persist = self.facts.take_unsaved();
         persist.extend(self.ledger.take_unsaved());
         let look = std::mem::take(&mut self.ledger.look);
-        let (checks, tell) = (Vec::new(), Vec::new());
+        let checks = Vec::new();
         Step { persist, publish, start, cancel, read, checks, tell, look, replies, wake_at }
     }
 
@@ -232,9 +238,13 @@ impl Core {
                 let answer = ask(Desk { facts, ledger, policy, inventory, now }, &actor, &command);
                 return Some((request, answer));
             }
-            // Nobody reads comments, waits for checks or reports yet.
-            Event::Said { request, .. } => return Some((request, Ok(String::new()))),
-            Event::Checks { .. } | Event::Told { .. } => {}
+            Event::Said { request, said: heard, role } => {
+                let Core { facts, ledger, policy, inventory, .. } = self;
+                return Some((request, said(Desk { facts, ledger, policy, inventory, now }, &heard, role)));
+            }
+            Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, result, now),
+            // Nobody waits for checks yet.
+            Event::Checks { .. } => {}
             Event::Knock(env) => self.facts.visit(&env, now, Duration::ZERO),
             Event::Visits(visits) => {
                 for (env, at) in visits {

@@ -102,12 +102,14 @@ fn seen_first(facts: &mut Facts, project: &ProjectName, head: Head, automatic: b
         commits: vec![Listed { sha: head.sha, sequence: first, at: now, automatic }],
         requested: None,
         vanished: false,
+        pull: head.pull,
     });
 }
 
 fn seen_again(facts: &mut Facts, mut row: RefRow, head: Head, automatic: bool, now: Time) {
     let reopened = !row.is_open();
     (row.closed, row.foreign, row.title, row.vanished) = (None, head.foreign, head.title, false);
+    row.pull = head.pull.or(row.pull);
     if reopened {
         row.requested = None;
         // All but the head is forgotten, except what the guard has kept: its reason is gone.

@@ -3,6 +3,7 @@
 //! No async, no I/O, no clock, no randomness: time, policy and the instance key are arguments.
 //! `Core::step` is the whole product as one value; everything else in this crate is what it is made of.
 
+pub mod announce;
 mod ask;
 pub mod blueprint;
 pub mod command;

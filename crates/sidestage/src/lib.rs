@@ -10,6 +10,7 @@
 //! | `inside`, `databases` | what people and clocks run once inside environments |
 //! | `instance`, `world`, `certificate`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `notify` | the socket for hooks |
+//! | `storage` | the file in which clones share their blocks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
 
 mod bind;
@@ -30,6 +31,7 @@ mod logs;
 pub mod notify;
 mod setup;
 pub mod state_dir;
+pub mod storage;
 pub mod store;
 mod teardown;
 pub mod vault;

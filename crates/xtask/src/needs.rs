@@ -31,6 +31,11 @@ const DISKS: Need = Need {
     packages: &["e2fsprogs", "mount"],
     there: || ["mkfs.ext4", "debugfs", "losetup"].iter().all(|name| find(name).is_some()),
 };
+const XFS: Need = Need {
+    what: "xfsprogs, for storage that shares blocks",
+    packages: &["xfsprogs", "mount"],
+    there: || ["mkfs.xfs", "losetup", "mount"].iter().all(|name| find(name).is_some()),
+};
 const IP: Need = Need { what: "iproute2 (ip)", packages: &["iproute2"], there: || find("ip").is_some() };
 const IMAGES: Need = Need {
     what: "mmdebstrap, for base images without a registry",
@@ -76,8 +81,8 @@ const NODE: Need = Need {
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_TESTS: &[Need] = &[
-    ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON,
-    NODE,
+    ENGINE, POSTGRES, GIT, IP, DISKS, XFS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY,
+    PYTHON, NODE,
 ];
 
 /// Makes sure of all of them, or says which are missing.

@@ -290,7 +290,10 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
                 kept.extend(value.map(|_| (place, actor.name)));
                 let _ = reply.send(Ok(said));
             }
+            // Nobody connects a forge here.
+            Ask::Webhook { .. } => {}
             Ask::Reload(_, reply) => drop(reply.send(Ok("limits.awake: 8 -> 4".to_owned()))),
+            Ask::Webhook { reply, .. } => drop(reply.send(Err(console::Turned::Unexpected))),
             Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }

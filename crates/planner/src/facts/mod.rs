@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::announce::ToldRow;
 use crate::event::Source;
+use crate::forge::Place;
 use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Trust};
 use crate::policy::{Policy, ProjectPolicy, StageMode};
 use crate::resource::{Owner, ResourceId};
@@ -64,6 +66,8 @@ pub struct Facts {
     pub images: BTreeMap<ResourceId, ImageRow>,
     /// Baselines by name, and for a while those that were removed.
     pub baselines: BTreeMap<String, BaselineRow>,
+    /// What forges were told to show, by place.
+    pub told: BTreeMap<(ProjectName, Place), ToldRow>,
     /// Projects as they were configured last.
     pub projects: BTreeMap<ProjectName, ProjectPolicy>,
     /// Those of them that are not in the configuration any more: derived.
@@ -93,6 +97,7 @@ impl Facts {
             condemned: BTreeMap::new(),
             images: BTreeMap::new(),
             baselines: BTreeMap::new(),
+            told: BTreeMap::new(),
             projects: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
@@ -160,6 +165,10 @@ impl Facts {
             Table::Baselines => {
                 let of: BaselineRow = parse(row, value)?;
                 self.baselines.insert(of.name.clone(), of);
+            }
+            Table::Told => {
+                let of: ToldRow = parse(row, value)?;
+                self.told.insert((of.project.clone(), of.place.clone()), of);
             }
             Table::Audit => {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
@@ -286,6 +295,20 @@ impl Facts {
         self.save::<()>(Table::Baselines, name.to_owned(), None);
     }
 
+    /// Writes what a forge was told.
+    pub fn put_told(&mut self, row: ToldRow) {
+        let key = (row.project.clone(), row.place.clone());
+        self.save(Table::Told, told_key(&key), Some(&row));
+        self.told.insert(key, row);
+    }
+
+    /// Forgets what a forge was told.
+    pub fn drop_told(&mut self, key: &(ProjectName, Place)) {
+        if self.told.remove(key).is_some() {
+            self.save::<()>(Table::Told, told_key(key), None);
+        }
+    }
+
     /// Forgets a commit that was read.
     pub fn drop_source(&mut self, key: &(ProjectName, Sha)) {
         self.sources.remove(key);
@@ -387,4 +410,13 @@ fn ref_key(key: &(ProjectName, Ref)) -> String {
 
 fn commit_key(project: &ProjectName, sha: &Sha) -> String {
     format!("{project} {sha}")
+}
+
+fn told_key((project, place): &(ProjectName, Place)) -> String {
+    match place {
+        Place::Comment(number) => format!("{project} comment {number}"),
+        Place::Answer(number, comment) => format!("{project} answer {number} {comment}"),
+        Place::Deployment(env) => format!("{project} deployment {env}"),
+        Place::Check(sha) => format!("{project} check {sha}"),
+    }
 }

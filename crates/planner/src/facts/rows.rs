@@ -35,6 +35,9 @@ pub struct RefRow {
     /// It was asked for, and the forge does not have it any more.
     #[serde(default)]
     pub vanished: bool,
+    /// What the forge says of a pull request beside that.
+    #[serde(default)]
+    pub pull: Option<Box<crate::forge::Pull>>,
 }
 
 /// An image that several environments may share.
