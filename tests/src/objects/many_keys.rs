@@ -129,13 +129,14 @@ async fn each_client_across_ten_thousand_keys() {
     tokio::join!(first, second);
     // None has seen what another did, and the baseline is as it was.
     for n in 1..=4 {
-        place.ensure(&{
-            let mut fresh = bucket(n, 2);
-            let Spec::Bucket { from, .. } = &mut fresh.spec else { unreachable!("a bucket") };
-            *from = DataFrom::Baseline("shop@1".to_owned());
-            fresh
-        })
-        .await;
+        place
+            .ensure(&{
+                let mut fresh = bucket(n, 2);
+                let Spec::Bucket { from, .. } = &mut fresh.spec else { unreachable!("a bucket") };
+                *from = DataFrom::Baseline("shop@1".to_owned());
+                fresh
+            })
+            .await;
         assert_eq!(place.store.usage(&env(n), 2).await.unwrap().unwrap().objects, 10_000);
         drivers::Driver::remove(&place.driver, &bucket(n, 1).id).await.unwrap();
     }
