@@ -69,7 +69,7 @@ def case_tags_lists_and_forms():
 
     conditions = [["content-length-range", 1, 1000], {"success_action_status": "201"}, ["starts-with", "$Content-Type", "text/"]]
     fields = {"success_action_status": "201"}
-    form = s3.generate_presigned_post(BUCKET, "posted/${filename}", Fields=fields, Conditions=conditions)
+    form = s3.generate_presigned_post(BUCKET, "posted/a b.txt", Fields=fields, Conditions=conditions)
 
     def post(form, content, **changed):
         fields = {**form["fields"], "Content-Type": "text/x-own", **changed}
