@@ -52,7 +52,7 @@ fn what_is_remembered_is_kept_and_nothing_is_said_before_everybody_has_answered(
     let head = Head { name, sha, foreign: false, title: "one".to_owned(), pull: None };
     core.step(START, vec![Event::Refs { project: shop(), heads: vec![head] }]);
     let manifest = Manifest::parse(None).map(Arc::new);
-    let source = Source { tree, subject: "One".to_owned(), author: "Ann".to_owned(), manifest };
+    let source = Source { tree, subject: "One".to_owned(), author: "Ann".to_owned(), ancestors: Vec::new(), manifest };
     core.step(START, vec![Event::Read { project: shop(), sha, source: Ok(source) }]);
     let actor = Actor { name: "ann".to_owned(), role: Role::Admin };
     let command = Command::Stage { project: shop(), sha };

@@ -293,7 +293,7 @@ impl Story {
                     "revoke" => Command::Revoke { project, sha },
                     "pin" => Command::Pin { project, sha },
                     "unpin" => Command::Unpin { project, sha },
-                    "reset" => Command::Reset { project, sha },
+                    "reset" => Command::Reset { project, sha, baseline: None },
                     "rebuild" => Command::Rebuild { project, sha },
                     "sleep" => Command::Sleep { project, sha },
                     "wake" => Command::Wake { project, sha },

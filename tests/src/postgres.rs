@@ -1,6 +1,7 @@
 //! The PostgreSQL driver on a real server: conformance, isolation, half-made things, outages.
 #![allow(clippy::unwrap_used)]
 
+mod baselines;
 mod extensions;
 mod isolation;
 mod managed;

@@ -61,6 +61,7 @@ impl Sample {
             commands: Vec::new(),
             cron: Vec::new(),
             processes: Vec::new(),
+            data: None,
         }
     }
 }
@@ -124,6 +125,7 @@ fn view() -> Option<View> {
             ProjectView { name: "docs".parse().ok()?, refs: vec![] },
         ],
         places: (7, 20),
+        baselines: Vec::new(),
         warnings: vec!["the database server at 10.255.0.1:5432 does not answer since 2 minutes: nothing is created or removed there until it does; look at its log".into()],
     })
 }

@@ -102,7 +102,7 @@ impl Act {
             Act::Extend => Command::Extend { project, sha, by: Duration::from_secs(3 * 86_400) },
             Act::Pin => Command::Pin { project, sha },
             Act::Unpin => Command::Unpin { project, sha },
-            Act::Reset => Command::Reset { project, sha },
+            Act::Reset => Command::Reset { project, sha, baseline: None },
             Act::Rebuild => Command::Rebuild { project, sha },
             Act::Sleep => Command::Sleep { project, sha },
             Act::Wake => Command::Wake { project, sha },

@@ -18,10 +18,12 @@ use planner::view::{CommitView, ProjectView, View};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 
 use crate::Ask;
 use crate::app::{App, Door, Silent};
+use crate::baselines;
 use crate::inside;
 use crate::secrets;
 use crate::sessions::SignedIn;
@@ -80,6 +82,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/commands", post(command))
         .route("/logs/{env}/{name}", get(logs))
         .route("/projects/{name}/secrets", get(secrets::list).post(secrets::change))
+        .route("/baselines", get(baselines::list).post(baselines::create))
+        .route("/baselines/{name}", get(baselines::show).post(baselines::change))
+        .route("/baselines/{version}/logs/{name}", get(baselines::logs))
         .route("/config/reload", post(secrets::reload))
         .route("/github", get(github))
         .route("/plan", get(plan))
@@ -142,7 +147,7 @@ async fn command(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Ans
 }
 
 /// The body of a request, which is to be `what`.
-fn parse<T: DeserializeOwned>(what: &str, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(what: &str, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let body = body.map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
     let wrong = |error| Problem::new(StatusCode::BAD_REQUEST, format!("not {what}: {error}"));
     serde_json::from_slice(&body).map_err(wrong)
@@ -222,14 +227,24 @@ async fn logs(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let env: EnvId = env.parse().map_err(|invalid| Problem::new(StatusCode::BAD_REQUEST, format!("{invalid}")))?;
-    let follow =
-        query.is_some_and(|query| query.split('&').any(|part| matches!(part, "follow" | "follow=1" | "follow=true")));
+    let follow = follows(query.as_deref());
     let chunks = app.ask(|reply| Ask::Logs { env, name, follow, reply }).await?.map_err(Problem::not_found)?;
+    Ok(stream(&app, chunks))
+}
+
+/// Whether a log is to go on as lines come.
+pub(crate) fn follows(query: Option<&str>) -> bool {
+    let mut parts = query.into_iter().flat_map(|query| query.split('&'));
+    parts.any(|part| matches!(part, "follow" | "follow=1" | "follow=true"))
+}
+
+/// A log as it comes, made inert.
+pub(crate) fn stream(app: &App, chunks: mpsc::Receiver<String>) -> Response {
     let mut cleaner = LogCleaner::default();
     let text = ReceiverStream::new(chunks)
         .map(move |chunk| Ok::<_, Infallible>(cleaner.clean(&chunk)))
         .take_until(app.closing());
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(text)).into_response())
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(text)).into_response()
 }
 
 /// One event now and one whenever the view changes; the data is the view's moment in milliseconds. Ends with the session.

@@ -8,6 +8,7 @@
 mod acts;
 mod api;
 mod app;
+mod baselines;
 mod guard;
 pub mod inside;
 mod links;
@@ -55,6 +56,17 @@ pub enum Ask {
         /// One of `CommitView::logs`.
         name: String,
         /// Go on until the other side hangs up.
+        follow: bool,
+        /// The chunks.
+        reply: oneshot::Sender<Result<mpsc::Receiver<String>, String>>,
+    },
+    /// The log of making a baseline's version, as chunks of text.
+    BaselineLogs {
+        /// Such as `shop@3`.
+        version: String,
+        /// One of `VersionView::logs`.
+        name: String,
+        /// Go on until the other side hangs up, or it is made.
         follow: bool,
         /// The chunks.
         reply: oneshot::Sender<Result<mpsc::Receiver<String>, String>>,

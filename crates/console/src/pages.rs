@@ -1,5 +1,6 @@
 //! The pages: they work without JavaScript, forms answer with 303 back to where they were, and the script only makes them live.
 
+mod baselines;
 mod commit;
 mod github;
 mod layout;
@@ -45,6 +46,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/", get(index))
         .route("/projects/{name}/secrets", get(secrets::show).post(secrets::change))
         .route("/projects/{name}/{sha}", get(show))
+        .route("/baselines", get(baselines::show).post(baselines::change))
         .route("/confirm", get(confirm))
         .route("/do", post(act))
         .route("/stage", post(stage))

@@ -1,25 +1,40 @@
-//! PostgreSQL: a database and a role of its own for each generation of an environment, and the server that holds them.
+//! PostgreSQL: a database and a role of its own for each generation of an environment, the sealed templates of baselines
+//! that they are clones of, clones made ahead, and the server that holds them.
 //!
 //! An environment's role has the name of its database and owns it; all that was in the baseline belongs to
 //! `pg_database_owner`, so it is the role's own without a pass over it. Nobody else may connect to it, and Sidestage
-//! itself never does: what a superuser runs in there, its tenant could have written.
+//! itself never does as superuser: what a superuser runs in there, its tenant could have written.
 
+mod baseline;
+mod carry;
+mod dump;
+mod environment;
 mod error;
 mod installed;
+mod judge;
+mod load;
 mod process;
+mod progress;
 mod registry;
 mod server;
 mod settings;
+mod source;
+mod space;
+mod spare;
+mod stock;
+mod strategy;
 mod template;
+mod tools;
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use planner::identity::{EnvId, InstanceKey};
 use planner::names;
 use planner::resource::{Backend, Failure, Kind, Observed, Owner, Resource, ResourceId, Run};
-use planner::spec::{DataFrom, Origin, Spec};
+use planner::spec::Spec;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
@@ -28,10 +43,13 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::{Driver, Listing, Log, Scope};
 
 use error::{code, failure};
+use space::Space;
+use tools::Tools;
 
 pub use error::ServerError;
 pub use server::{Server, destroy_at};
 pub use settings::ServerSettings;
+pub use strategy::{Choice, Strategy};
 
 /// The baseline that always exists: empty.
 const DEFAULT: &str = "default@1";
@@ -65,6 +83,11 @@ pub struct Postgres {
     clones: Semaphore,
     /// Extensions that the operator offers.
     offered: BTreeSet<String>,
+    /// Programs that load dumps, and how they reach the server.
+    tools: Tools,
+    space: Space,
+    /// Why clones cannot share blocks, once tried; none if they can.
+    unshared: OnceLock<Option<String>>,
     /// Whether registry and empty baseline are known to be there.
     prepared: Mutex<bool>,
 }
@@ -91,7 +114,19 @@ impl Postgres {
             );
         let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
         let offered = server.settings().extensions.clone();
-        Postgres { key, allowance, server: options, pool, clones, offered, prepared }
+        let (tools, space) = (server.tools(), Space { folder: Some(server.settings().data()) });
+        Postgres {
+            key,
+            allowance,
+            server: options,
+            pool,
+            clones,
+            offered,
+            tools,
+            space,
+            unshared: OnceLock::new(),
+            prepared,
+        }
     }
 
     /// Removes every database of this instance, its baselines and its registry: nothing of it is left on the server.
@@ -102,14 +137,18 @@ impl Postgres {
         for id in self.inventory(&Scope::All).await?.keys() {
             self.remove(id).await?;
         }
-        let baselines: Vec<String> = {
-            let mut registry = self.registry().await?;
-            sqlx::query_scalar("SELECT database FROM baselines").fetch_all(&mut *registry).await.map_err(failure)?
-        };
         *self.prepared.lock().await = false;
         let mut connection = self.server.connect().await.map_err(failure)?;
-        for database in baselines.iter().chain([&registry::database(&self.key)]) {
-            drop_database(&mut connection, database).await.map_err(failure)?;
+        // Templates with extensions, and what a crash may have left: all have names of this instance.
+        let ours = format!("sst_{}_", self.key.instance());
+        let databases =
+            named(&mut connection, "SELECT datname::text FROM pg_database WHERE starts_with(datname, $1)", &ours);
+        for database in databases.await.map_err(failure)? {
+            drop_database(&mut connection, &database).await.map_err(failure)?;
+        }
+        let roles = named(&mut connection, "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, $1)", &ours);
+        for role in roles.await.map_err(failure)? {
+            drop_role(&mut connection, &role).await.map_err(failure)?;
         }
         connection.close().await.map_err(failure)
     }
@@ -144,120 +183,89 @@ impl Postgres {
         run(&mut connection, format!("REVOKE ALL ON DATABASE \"{own}\" FROM PUBLIC")).await?;
         let mut registry = self.server.clone().database(&own).connect().await?;
         run(&mut registry, registry::TABLES).await?;
+        run(&mut registry, stock::TABLE).await?;
         self.seal_default(&mut registry).await?;
         self.prune(&mut registry).await?;
         registry.close().await?;
         connection.close().await
     }
 
-    /// The name of a database that this driver would make, with what it derives from; none for other resources.
-    fn place(id: &ResourceId) -> Option<(&EnvId, u32, String)> {
-        match &id.owner {
-            Owner::Env(env) if *id == database_id(env, id.generation) => {
-                Some((env, id.generation, names::database(env, id.generation)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Makes the role, or gives the one that is there what it should have.
-    async fn make_role(&self, registry: &mut PgConnection, place: &Place<'_>) -> Result<(), sqlx::Error> {
-        let name = &place.name;
-        let password = names::database_password(&self.key, place.env, place.generation);
-        let Allowance { connections, temporary } = self.allowance;
-        let role_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
-            .bind(name)
-            .fetch_one(&mut *registry)
-            .await?;
-        let verb = if role_there { "ALTER" } else { "CREATE" };
-        // Names and passwords are base32 of ours, so they need no escaping. Utility statements take no parameters.
-        run(
-            registry,
-            format!(
-                "{verb} ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT \
-                 CONNECTION LIMIT {connections} PASSWORD '{password}';
-                 ALTER ROLE \"{name}\" SET temp_file_limit = '{temporary}MB';
-                 ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';"
-            ),
-        )
-        .await
-    }
-
-    /// Makes the database of a role that is there. Each step finds what an earlier attempt has left.
-    async fn make(
-        &self,
-        registry: &mut PgConnection,
-        place: &Place<'_>,
-        template: &str,
-        there: bool,
-    ) -> Result<(), sqlx::Error> {
-        let name = &place.name;
-        if !there {
-            // Closed while it is made: until the next statement everybody might connect. The server copies small
-            // databases fastest through its log.
-            run(
-                registry,
-                format!(
-                    "CREATE DATABASE \"{name}\" TEMPLATE \"{template}\" OWNER \"{name}\" ALLOW_CONNECTIONS false{}",
-                    if server_version(registry) >= 150_000 { " STRATEGY wal_log" } else { "" }
-                ),
-            )
-            .await?;
-        }
-        // One transaction: it opens and is complete, or neither.
-        run(
-            registry,
-            format!(
-                "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC;
-                 ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true;
-                 UPDATE databases SET complete = true WHERE name = '{name}';"
-            ),
-        )
-        .await
+    /// Where new templates go; their clones follow them.
+    #[allow(clippy::unused_self)]
+    fn tablespace(&self) -> &'static str {
+        ""
     }
 }
 
-/// What is asked for.
-struct Wanted<'a> {
-    resource: &'a Resource,
-    of: &'a Origin,
-    baseline: &'a str,
-    extensions: &'a BTreeSet<String>,
+/// What an id of this backend means.
+enum Target<'a> {
+    Env(Place<'a>),
+    /// A version, and `main` or the spare's name.
+    Stock(&'a str, &'a str),
 }
 
-/// One database to be made.
+/// One database of an environment.
 struct Place<'a> {
     env: &'a EnvId,
     generation: u32,
     name: String,
 }
 
+impl Target<'_> {
+    /// None for what this driver does not make.
+    fn of(id: &ResourceId) -> Option<Target<'_>> {
+        match &id.owner {
+            Owner::Env(env) if *id == database_id(env, id.generation) => {
+                Some(Target::Env(Place { env, generation: id.generation, name: names::database(env, id.generation) }))
+            }
+            Owner::Baseline(version) if *id == ResourceId::spare(version, id.name.clone()) => {
+                Some(Target::Stock(version, &id.name))
+            }
+            _ => None,
+        }
+    }
+}
+
 #[async_trait]
 impl Driver for Postgres {
     async fn inventory(&self, scope: &Scope) -> Result<Listing, Failure> {
-        let env = match scope {
-            Scope::All => None,
-            Scope::Owner(Owner::Env(env)) => Some(env),
+        let (env, version) = match scope {
+            Scope::All => (None, None),
+            Scope::Owner(Owner::Env(env)) => (Some(env), None),
+            Scope::Owner(Owner::Baseline(version)) => (None, Some(version.as_str())),
             Scope::Owner(_) => return Ok(Listing::new()),
         };
         let mut registry = self.registry().await?;
-        let entries = registry::list(&mut registry, env).await.map_err(failure)?;
-        Ok(entries.into_iter().map(|e| (database_id(&e.env, e.generation), e.observed)).collect())
+        let mut listing = Listing::new();
+        if version.is_none() {
+            carry::reopen_forsaken(&mut registry).await.map_err(failure)?;
+            let entries = registry::list(&mut registry, env).await.map_err(failure)?;
+            listing.extend(entries.into_iter().map(|e| (database_id(&e.env, e.generation), e.observed)));
+        }
+        if env.is_none() {
+            let items = stock::list(&mut registry, version).await.map_err(failure)?;
+            listing.extend(items.into_iter().map(|item| (item.id(), item.observed)));
+        }
+        Ok(listing)
     }
 
     async fn ensure(&self, resource: &Resource, _: &Listing, log: &Log) -> Result<Observed, Failure> {
-        let (Some((env, generation, name)), Spec::Database { of, from: DataFrom::Baseline(baseline), extensions }) =
-            (Postgres::place(&resource.id), &resource.spec)
-        else {
-            return Err(Failure::permanent(format!("{} is no database of an environment", resource.id)));
-        };
-        let place = Place { env, generation, name };
-        // Before a connection is taken: whoever waits here must not keep listings from theirs.
-        let _one_of_few = self.clones.acquire().await.map_err(|_| Failure::Cancelled)?;
-        let mut registry = self.registry().await?;
-        registry::lock(&mut registry, &place.name).await.map_err(failure)?;
-        let wanted = Wanted { resource, of, baseline, extensions };
-        self.ensure_held(&mut registry, &place, wanted, log).await
+        match (Target::of(&resource.id), &resource.spec) {
+            (Some(Target::Env(place)), Spec::Database { of, from, extensions }) => {
+                let wanted = environment::Wanted { resource, of, from, extensions };
+                self.ensure_environment(&place, &wanted, log).await
+            }
+            (Some(Target::Stock(version, stock::MAIN)), Spec::Template { from, mask, .. }) => {
+                let mut registry = self.registry().await?;
+                let wanted = baseline::Wanted { resource, version, from, mask: mask.as_ref() };
+                Box::pin(self.ensure_template(&mut registry, &wanted, log)).await
+            }
+            (Some(Target::Stock(version, name)), Spec::Spare { extensions }) if name != stock::MAIN => {
+                let wanted = spare::Wanted { resource, version, name, extensions };
+                self.ensure_spare(&wanted, log).await
+            }
+            _ => Err(Failure::permanent(format!("{} is nothing that PostgreSQL holds", resource.id))),
+        }
     }
 
     async fn rest(&self, _: &ResourceId, _: Run) -> Result<(), Failure> {
@@ -265,87 +273,31 @@ impl Driver for Postgres {
     }
 
     async fn remove(&self, id: &ResourceId) -> Result<(), Failure> {
-        let Some((_, _, name)) = Postgres::place(id) else { return Ok(()) };
+        let Some(target) = Target::of(id) else { return Ok(()) };
         let mut registry = self.registry().await?;
-        registry::lock(&mut registry, &name).await.map_err(failure)?;
-        if registry::find(&mut registry, &name).await.map_err(failure)?.is_none() {
-            return Ok(());
+        match target {
+            Target::Env(place) => {
+                registry::lock(&mut registry, &place.name).await.map_err(failure)?;
+                if registry::find(&mut registry, &place.name).await.map_err(failure)?.is_none() {
+                    return Ok(());
+                }
+                environment::remove_held(&mut registry, &place.name).await.map_err(failure)?;
+            }
+            Target::Stock(version, name) => {
+                self.remove_stock(&mut registry, version, name).await.map_err(failure)?;
+            }
         }
-        remove_held(&mut registry, &name).await.map_err(failure)?;
         self.prune(&mut registry).await.map_err(failure)
     }
 }
 
-impl Postgres {
-    /// `ensure`, with the name held.
-    async fn ensure_held(
-        &self,
-        registry: &mut PgConnection,
-        place: &Place<'_>,
-        wanted: Wanted<'_>,
-        log: &Log,
-    ) -> Result<Observed, Failure> {
-        let found = registry::find(registry, &place.name).await.map_err(failure)?;
-        if let Some(entry) = &found
-            && entry.observed.phase == planner::resource::Phase::Whole
-        {
-            return Ok(entry.observed.clone());
-        }
-        if found.is_none() && exists(registry, &place.name).await.map_err(failure)? {
-            // Not in our registry: somebody else's, whatever it is called.
-            return Err(Failure::permanent(format!(
-                "a database {} is there that Sidestage has not made: rename or drop it",
-                place.name
-            )));
-        }
-        let Wanted { resource, of, baseline, extensions } = wanted;
-        self.admit(extensions)?;
-        if registry::sealed(registry, baseline).await.map_err(failure)?.is_none() {
-            return Err(Failure::permanent(format!("there is no baseline {baseline} in PostgreSQL")));
-        }
-        let same = |e: &registry::Entry| {
-            e.observed.outputs.baseline.as_deref() == Some(baseline) && e.observed.fingerprint == resource.fingerprint
-        };
-        // A copy that is listed is complete; only of what it was made is to be asked.
-        let mut there = found.as_ref().is_some_and(|e| e.there);
-        if there && !found.as_ref().is_some_and(same) {
-            drop_database(registry, &place.name).await.map_err(failure)?;
-            there = false;
-        }
-        log.line(&format!("database {} from baseline {baseline}", place.name));
-        let begun = registry::Begun {
-            env: place.env,
-            generation: place.generation,
-            of,
-            fingerprint: &resource.fingerprint,
-            baseline,
-            template: &template::version(baseline, extensions),
-        };
-        // Row and role together. Waiting for the disk is left to what comes next: the server's log keeps its order, so
-        // there is never a database without its row.
-        let begin = async {
-            let mut transaction = registry.begin().await?;
-            run(&mut transaction, "SET LOCAL synchronous_commit = off").await?;
-            registry::begin(&mut transaction, &begun).await?;
-            self.make_role(&mut transaction, place).await?;
-            transaction.commit().await
-        };
-        begin.await.map_err(failure)?;
-        // After the row, which is what keeps the template.
-        let template = self.template(registry, baseline, extensions, log).await?;
-        self.make(registry, place, &template, there).await.map_err(failure)?;
-        let made = registry::find(registry, &place.name).await.map_err(failure)?;
-        made.map(|entry| entry.observed)
-            .ok_or_else(|| Failure::transient(format!("database {} vanished while it was made", place.name)))
-    }
+async fn named(connection: &mut PgConnection, sql: &'static str, prefix: &str) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(sql).bind(prefix).fetch_all(connection).await
 }
 
-async fn remove_held(registry: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE databases SET complete = false WHERE name = $1").bind(name).execute(&mut *registry).await?;
-    drop_database(registry, name).await?;
-    run(registry, format!("DROP ROLE IF EXISTS \"{name}\"")).await?;
-    sqlx::query("DELETE FROM databases WHERE name = $1").bind(name).execute(registry).await?;
-    Ok(())
+/// Drops a role that owns nothing any more.
+async fn drop_role(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    run(connection, format!("DROP ROLE IF EXISTS \"{name}\"")).await
 }
 
 /// Drops a database with all who are in it. Its owner may have called it a template, which would protect it.

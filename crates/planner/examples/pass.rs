@@ -91,7 +91,8 @@ impl World {
         let mut events = Vec::new();
         for (project, sha) in step.read {
             let manifest = Ok(Arc::new(Manifest::default()));
-            let source = Source { tree: sha, subject: "A change".into(), author: "Ada".into(), manifest };
+            let source =
+                Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
             events.push(Event::Read { project, sha, source: Ok(source) });
         }
         for (call, action) in step.start {
@@ -164,6 +165,7 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
         alias_proxy: false,
         suffix: String::new(),
         baselines: BTreeSet::from(["default".to_owned()]),
+        fork_baseline: "empty".into(),
         images: BTreeSet::new(),
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
@@ -186,10 +188,14 @@ fn policy(project: &ProjectName, count: usize) -> Policy {
             pids: 256,
             disk: 2 << 30,
             connections: 20,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         },
         lifetime: Lifetime { idle: Duration::MAX, sleep: Duration::MAX, ttl: Duration::MAX },
         addresses: vec![[203, 0, 113, 7].into()],
         extensions: BTreeSet::new(),
+        spares: Default::default(),
         objects_public: true,
     }
 }

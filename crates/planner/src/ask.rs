@@ -1,5 +1,6 @@
 //! What people asked for: judged, written down as facts, answered in one line. Refusals are written down too.
 
+mod baselines;
 mod comment;
 mod secrets;
 
@@ -16,7 +17,7 @@ use crate::identity::{EnvId, ProjectName, Sha, Time, Trust};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, StageMode};
 use crate::report::never;
-use crate::resource::{Kind, Owner, Reason, ResourceId};
+use crate::resource::{Inventory, Kind, Owner, Reason, ResourceId};
 use crate::spec::Origin;
 use crate::standing::Standing;
 
@@ -55,6 +56,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) facts: &'a mut Facts,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) policy: &'a Policy,
+    pub(crate) inventory: &'a Inventory,
     pub(crate) now: Time,
 }
 
@@ -81,18 +83,24 @@ fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String
         return match command {
             Command::SetSecret(place) => secrets::set(desk, place),
             Command::RemoveSecret(place) => secrets::remove(desk, place),
+            Command::Baseline { name, act } => baselines::act(desk, actor, name, act),
             Command::Reload => Ok("the configuration is read anew".to_owned()),
             _ => Ok(gc(desk, matches!(command, Command::Gc { confirm: true }))),
         };
     };
     let subject = subject(desk.facts, desk.policy, desk.now, project, sha)?;
     authorize(actor, command, subject.of.trust)?;
+    if let Command::Reset { baseline: Some(wanted), .. } = command {
+        baselines::choosable(desk, &subject.of, wanted)?;
+    }
     let now = desk.now;
     let asking = Asking { facts: desk.facts, ledger: desk.ledger, policy: desk.policy, now, subject };
     match command {
         Command::Stage { .. } => asking.stage(None),
-        Command::Reset { .. } => asking.stage(Some(Again { at: now, rebuild: false })),
-        Command::Rebuild { .. } => asking.stage(Some(Again { at: now, rebuild: true })),
+        Command::Reset { baseline, .. } => {
+            asking.stage(Some(Again { at: now, rebuild: false, baseline: baseline.clone() }))
+        }
+        Command::Rebuild { .. } => asking.stage(Some(Again { at: now, rebuild: true, baseline: None })),
         Command::Approve { .. } => asking.approve(actor),
         Command::Revoke { .. } => asking.revoke(),
         Command::Remove { .. } => asking.remove(),
@@ -121,7 +129,11 @@ fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String
             "welcome inside".to_owned()
         }),
         Command::Announce { .. } => Ok(asking.announce()),
-        Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => {
+        Command::SetSecret(_)
+        | Command::RemoveSecret(_)
+        | Command::Baseline { .. }
+        | Command::Reload
+        | Command::Gc { .. } => {
             unreachable!("they are about no commit")
         }
     }
@@ -178,7 +190,7 @@ impl Asking<'_> {
                 format!("{} comes from outside, and {}", sha.short(), never(&project))
             });
         }
-        self.want(again);
+        self.want(again.clone());
         Ok(match (again, self.subject.row.is_live()) {
             (Some(Again { rebuild: true, .. }), _) => "rebuilding".to_owned(),
             (Some(_), true) => "the next generation begins, with new data".to_owned(),
@@ -206,7 +218,7 @@ impl Asking<'_> {
         let sequence = self.facts.next_sequence();
         let (now, row) = (self.now, &mut self.subject.row);
         row.asked = Some(Asked { sequence, at: now, person: true });
-        row.again = again.or(row.again);
+        row.again = again.or_else(|| row.again.take());
         if row.is_live() {
             visit(row, now);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::{Recipe, version_name};
 use crate::identity::{ProjectName, Sha, Trust};
 use crate::secrets::Place;
 
@@ -45,6 +46,9 @@ pub enum Command {
     Reset {
         project: ProjectName,
         sha: Sha,
+        /// From this baseline, or this version of one (`shop@3`); none is what the manifest names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        baseline: Option<String>,
     },
     /// Next generation with a new image, built without cache.
     Rebuild {
@@ -92,6 +96,12 @@ pub enum Command {
     /// A secret is not set any more.
     #[serde(skip)]
     RemoveSecret(Place),
+    /// Something about a baseline.
+    #[serde(skip)]
+    Baseline {
+        name: String,
+        act: BaselineAct,
+    },
     /// The configuration is read anew.
     #[serde(skip)]
     Reload,
@@ -99,6 +109,52 @@ pub enum Command {
     Gc {
         confirm: bool,
     },
+}
+
+/// What is done to a baseline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaselineAct {
+    /// Its next version is made from this, and later ones too.
+    Create(Box<Creation>),
+    /// Its next version is made, from what the last was made from.
+    Refresh,
+    /// This version becomes the one that new generations start from.
+    Use(u32),
+    /// A version goes, or all of it.
+    Remove(Option<u32>),
+}
+
+/// A baseline as an admin describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Creation {
+    /// What it is made from.
+    pub recipe: Recipe,
+    /// When it is refreshed by itself: five fields, in UTC.
+    pub every: Option<String>,
+    /// By how much a refresh may shrink before it is kept back, in percent.
+    pub max_shrink: u8,
+}
+
+impl BaselineAct {
+    fn verb(&self) -> &'static str {
+        match self {
+            BaselineAct::Create(_) => "baseline create",
+            BaselineAct::Refresh => "baseline refresh",
+            BaselineAct::Use(_) => "baseline use",
+            BaselineAct::Remove(_) => "baseline rm",
+        }
+    }
+
+    fn detail(&self, name: &str) -> String {
+        match self {
+            BaselineAct::Create(creation) => {
+                let Recipe { database, objects, .. } = &creation.recipe;
+                format!("{name} from {database} and {objects}").chars().take(500).collect()
+            }
+            BaselineAct::Refresh | BaselineAct::Remove(None) => name.to_owned(),
+            BaselineAct::Use(number) | BaselineAct::Remove(Some(number)) => version_name(name, *number),
+        }
+    }
 }
 
 impl Command {
@@ -112,7 +168,7 @@ impl Command {
             | Command::Extend { project, sha, .. }
             | Command::Pin { project, sha }
             | Command::Unpin { project, sha }
-            | Command::Reset { project, sha }
+            | Command::Reset { project, sha, .. }
             | Command::Rebuild { project, sha }
             | Command::Sleep { project, sha }
             | Command::Wake { project, sha }
@@ -121,7 +177,11 @@ impl Command {
             | Command::Dump { project, sha }
             | Command::Remove { project, sha }
             | Command::Announce { project, sha } => Some((project, sha)),
-            Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => None,
+            Command::SetSecret(_)
+            | Command::RemoveSecret(_)
+            | Command::Baseline { .. }
+            | Command::Reload
+            | Command::Gc { .. } => None,
         }
     }
 
@@ -145,6 +205,8 @@ impl Command {
             Command::SetSecret(place) | Command::RemoveSecret(place) => {
                 Some(format!("{} for {} code", place.name, place.class))
             }
+            Command::Baseline { name, act } => Some(act.detail(name)),
+            Command::Reset { baseline, .. } => baseline.as_ref().map(|baseline| format!("to {baseline}")),
             _ => None,
         }
     }
@@ -170,6 +232,7 @@ impl Command {
             Command::Announce { .. } => "announce",
             Command::SetSecret(_) => "secret set",
             Command::RemoveSecret(_) => "secret rm",
+            Command::Baseline { act, .. } => act.verb(),
             Command::Reload => "config reload",
             Command::Gc { .. } => "gc",
         }
@@ -211,7 +274,11 @@ pub fn authorize(actor: &Actor, command: &Command, trust: Trust) -> Result<(), S
         {
             Role::Approve
         }
-        Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload | Command::Gc { .. } => Role::Admin,
+        Command::SetSecret(_)
+        | Command::RemoveSecret(_)
+        | Command::Baseline { .. }
+        | Command::Reload
+        | Command::Gc { .. } => Role::Admin,
         _ => Role::Write,
     };
     if actor.role >= needed {

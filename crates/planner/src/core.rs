@@ -11,7 +11,7 @@ use crate::ci::Asking;
 use crate::decide::{self, Eyes, decide};
 use crate::desired::{Desired, desired};
 use crate::event::{Began, Event, RequestId, Step};
-use crate::facts::{EnvRow, Facts, Row};
+use crate::facts::{EnvRow, Facts, Row, parse_version};
 use crate::heads::{found, heads, is_needed, leave};
 use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Time, Trust};
 use crate::ledger::{Ledger, backoff};
@@ -183,6 +183,18 @@ impl Core {
         drawn.find_map(|drawn| drawn.log(name)).cloned()
     }
 
+    /// Whose log one of [`VersionView::logs`](crate::view::VersionView::logs) is.
+    #[must_use]
+    pub fn baseline_log(&self, version: &str, name: &str) -> Option<ResourceId> {
+        let (of, number) = parse_version(version)?;
+        self.facts.baselines.get(of)?.versions.get(&number)?;
+        match name {
+            "database" => Some(ResourceId::template(version)),
+            "objects" => Some(ResourceId::snapshot(version)),
+            _ => None,
+        }
+    }
+
     /// What waits, and for what, for `sidestage plan`: one line each.
     #[must_use]
     pub fn plan_lines(&self, project: Option<&ProjectName>) -> Vec<String> {
@@ -226,13 +238,13 @@ impl Core {
                 self.ledger.hear_read(project, sha, failure, now);
             }
             Event::Asked { request, actor, command } => {
-                let Core { facts, ledger, policy, .. } = self;
-                let answer = ask(Desk { facts, ledger, policy, now }, &actor, &command);
+                let Core { facts, ledger, policy, inventory, .. } = self;
+                let answer = ask(Desk { facts, ledger, policy, inventory, now }, &actor, &command);
                 return Some((request, answer));
             }
             Event::Said { request, said: heard, role } => {
-                let Core { facts, ledger, policy, .. } = self;
-                return Some((request, said(Desk { facts, ledger, policy, now }, &heard, role)));
+                let Core { facts, ledger, policy, inventory, .. } = self;
+                return Some((request, said(Desk { facts, ledger, policy, inventory, now }, &heard, role)));
             }
             Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, result, now),
             Event::Checks { project, sha, checks } => {
@@ -379,12 +391,19 @@ fn next_time(eyes: &Eyes<'_>, plan: &Plan, deadline: Option<Time>) -> Option<Tim
     let approvals = standing.facts.approvals.values().map(|approval| Some(approval.until));
     let closed = standing.facts.refs.values().map(|of| of.closed.map(|closed| closed.after(decide::REMEMBERED)));
     let images = standing.facts.images.values().map(|row| row.kept);
+    let refreshes = standing.facts.baselines.values().map(|row| row.due.filter(|_| row.removed.is_none()));
     let orphans = eyes.ledger.orphans.values().map(|since| Some(since.after(decide::KEPT)));
     let reads = eyes.ledger.reads.values().map(|reading| match reading.since {
         Some(since) => Some(since.after(READING)),
         None => Some(reading.next),
     });
-    let all =
-        ends.chain(approvals).chain(closed).chain(orphans).chain(images).chain(reads).chain([plan.wake_at, deadline]);
+    let all = ends
+        .chain(approvals)
+        .chain(closed)
+        .chain(orphans)
+        .chain(images)
+        .chain(refreshes)
+        .chain(reads)
+        .chain([plan.wake_at, deadline]);
     all.flatten().filter(|at| *at > now && at.0 != u64::MAX).min()
 }

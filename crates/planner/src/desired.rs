@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blueprint::{Blueprint, Blueprints};
 use crate::decide::kept_images;
-use crate::facts::{EnvRow, Facts};
+use crate::facts::{BaselineRow, EMPTY, EnvRow, Facts, parse_version};
 use crate::identity::{EnvId, Time};
 use crate::ledger::Ledger;
 use crate::policy::Policy;
@@ -74,6 +74,8 @@ pub struct Desired<'a> {
     pub kept: BTreeSet<&'a ResourceId>,
     /// How far those that serve run.
     pub levels: Levels,
+    /// Baselines, whose versions are kept as they say.
+    pub baselines: Option<&'a BTreeMap<String, BaselineRow>>,
 }
 
 /// What should exist now.
@@ -88,6 +90,8 @@ pub fn desired<'a>(
     let mut desired = Desired { levels: levels(facts, policy, now), ..Desired::default() };
     desired.condemned = facts.condemned.keys().collect();
     desired.kept = kept_images(facts, now);
+    desired.baselines = Some(&facts.baselines);
+    desired.want_baselines(blueprints);
     for (id, row) in &facts.envs {
         if let Some(gone) = row.gone {
             desired.fates.insert(id, Fate::Gone(gone.reason));
@@ -103,6 +107,31 @@ pub fn desired<'a>(
 }
 
 impl<'a> Desired<'a> {
+    /// Every version that is not dropped, and clones made ahead. They run for nobody, so they come last.
+    fn want_baselines(&mut self, blueprints: &'a Blueprints) {
+        let (run, ready, released) = (Run::Running, false, false);
+        for version in blueprints.versions() {
+            for part in &version.parts {
+                self.put(Want { part, run, ready, released, filled: version.sealed, rank: version.asked });
+            }
+        }
+        for part in blueprints.spares() {
+            self.put(Want { part, run, ready, released, filled: false, rank: Time(u64::MAX) });
+        }
+    }
+
+    /// Why something of a baseline that is not wanted goes: its version was dropped, or it is a clone made ahead of one
+    /// that is not current. What no row knows is an orphan.
+    fn why_not_baseline(&self, id: &ResourceId, version: &str) -> Option<Reason> {
+        let (name, number) = parse_version(version)?;
+        let spare = id.name != ResourceId::template(version).name;
+        if version == EMPTY {
+            return spare.then_some(Reason::Unwanted);
+        }
+        let row = self.baselines?.get(name).filter(|row| number <= row.highest)?;
+        (spare || !row.versions.contains_key(&number)).then_some(Reason::Unwanted)
+    }
+
     fn want_env(&mut self, id: &'a EnvId, row: &'a EnvRow, blueprints: &'a Blueprints, ledger: &Ledger) {
         let level = self.levels.of.get(id).copied();
         if let (Some(generation), Some(level)) = (row.serving(), level)
@@ -170,7 +199,8 @@ impl<'a> Desired<'a> {
         let env = match &id.owner {
             Owner::Env(env) => env,
             Owner::Project(..) => return Some(Reason::Unwanted).filter(|_| !self.kept.contains(id)),
-            Owner::Baseline(_) | Owner::Instance => return None,
+            Owner::Baseline(version) => return self.why_not_baseline(id, version),
+            Owner::Instance => return None,
         };
         match self.fates.get(env)? {
             Fate::Gone(reason) => Some(*reason),

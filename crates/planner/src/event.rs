@@ -48,6 +48,10 @@ pub struct Source {
     pub subject: String,
     /// Its author's name.
     pub author: String,
+    /// The commits before it, first parents only, the nearest first: as many as the forge tells, and none unless the
+    /// manifest carries data on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Sha>,
     /// The manifest, or the one line that says what is wrong with it.
     pub manifest: Result<Arc<Manifest>, String>,
 }

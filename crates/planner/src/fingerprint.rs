@@ -1,6 +1,8 @@
 //! Fingerprints hold intent only: what the commit and people asked for. Limits, settings of containers and Sidestage's
 //! own version are not in them, so an upgrade or a changed limit rebuilds nothing.
 
+use std::collections::BTreeSet;
+
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
@@ -28,6 +30,14 @@ pub fn fingerprint(id: &ResourceId, of: &Origin, image: Option<&str>, baseline: 
 #[must_use]
 pub fn of_image(tag: &str) -> Fingerprint {
     Fingerprint(digest(&["image", tag], 16))
+}
+
+/// Of what belongs to a baseline's version: a version's data never change, and a spare is for one set of extensions.
+#[must_use]
+pub fn of_baseline(id: &ResourceId, extensions: &BTreeSet<String>) -> Fingerprint {
+    let id = id.to_string();
+    let parts: Vec<&str> = ["baseline", &id].into_iter().chain(extensions.iter().map(String::as_str)).collect();
+    Fingerprint(digest(&parts, 16))
 }
 
 /// The first `length` hex digits of a hash over parts, each preceded by its length.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::Core;
+use crate::facts::version_name;
 use crate::identity::{ProjectName, Sha};
 use crate::plan::BACKENDS;
 use crate::resource::Owner;
@@ -36,6 +37,8 @@ impl Core {
         let mut keeps = Keeps::default();
         keeps.owners.extend(facts.envs.keys().cloned().map(Owner::Env));
         keeps.owners.extend(inventory.seen.keys().map(|id| id.owner.clone()));
+        let versions = facts.baselines.values().flat_map(|row| row.versions.keys().map(move |number| (row, *number)));
+        keeps.owners.extend(versions.map(|(row, number)| Owner::Baseline(version_name(&row.name, number))));
         for project in self.policy().projects.keys() {
             keeps.projects.entry(project.clone()).or_default();
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Health;
-pub use schedule::fires;
+pub use schedule::{check as check_schedule, fires, next_fire};
 
 /// The manifest's path in the commit.
 pub const FILE: &str = ".sidestage.toml";
@@ -52,7 +52,7 @@ pub struct Manifest {
     pub build: BuildRecipe,
     /// Baseline of the database; none is no database.
     pub database: Option<String>,
-    /// Start from the database of the previous ready commit of the same ref.
+    /// Start from the data, database and objects, of the previous ready commit of the same ref.
     pub carry: bool,
     /// Extensions of the database, made by the administrator.
     pub extensions: BTreeSet<String>,
@@ -210,6 +210,12 @@ impl Default for BuildRecipe {
 }
 
 impl Manifest {
+    /// Whether this may name a baseline.
+    #[must_use]
+    pub fn is_baseline_name(name: &str) -> bool {
+        read::is_name(name, 32)
+    }
+
     /// Secrets of the project that its variables and commands name.
     #[must_use]
     pub fn named_secrets(&self) -> BTreeSet<&str> {

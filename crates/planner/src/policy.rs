@@ -27,6 +27,8 @@ pub struct Policy {
     pub addresses: Vec<std::net::IpAddr>,
     /// Extensions of PostgreSQL that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// Clones of databases that are made ahead.
+    pub spares: Spares,
     /// `[objects] public`: manifests may open prefixes of their buckets to everybody.
     pub objects_public: bool,
 }
@@ -48,6 +50,21 @@ impl Policy {
     #[must_use]
     pub fn url(&self, host: &str) -> String {
         format!("{}://{}", self.scheme, self.authority(host))
+    }
+}
+
+/// Clones of databases that are made ahead, so that an environment's is there at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spares {
+    /// For each baseline's current version; 0 makes none.
+    pub count: u32,
+    /// Bytes that all of them together may take: each counts as much as its template.
+    pub disk: u64,
+}
+
+impl Default for Spares {
+    fn default() -> Spares {
+        Spares { count: 1, disk: 10 << 30 }
     }
 }
 
@@ -81,6 +98,9 @@ pub struct ProjectPolicy {
     pub suffix: String,
     /// Baselines that manifests may name.
     pub baselines: BTreeSet<String>,
+    /// The baseline that foreign code gets, whatever its manifest names.
+    #[serde(default = "empty")]
+    pub fork_baseline: String,
     /// Companions' images that manifests may name.
     pub images: BTreeSet<String>,
     /// Secrets that are set, by class: names and versions, never values.
@@ -158,6 +178,10 @@ pub enum When {
     Never,
 }
 
+fn empty() -> String {
+    crate::facts::EMPTY_NAME.to_owned()
+}
+
 /// `source = { submodules = …, lfs = … }`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,6 +213,12 @@ pub struct Limits {
     pub disk: u64,
     /// Connections of one environment's database.
     pub connections: u32,
+    /// Bytes that one environment's database may hold; none is no bound.
+    pub database: Option<u64>,
+    /// Bytes that one environment's objects may hold; none is no bound.
+    pub objects: Option<u64>,
+    /// Whether trusted code's writes are suspended too when it is over them; foreign code's always are.
+    pub suspend_trusted: bool,
 }
 
 /// Times after the last visit.

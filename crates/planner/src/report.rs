@@ -14,7 +14,9 @@ use crate::spec::Origin;
 use crate::standing::Commit;
 use crate::view::State;
 
+mod baselines;
 mod build;
+mod data;
 mod memory;
 
 /// Everything that is reported on, as of one moment.
@@ -131,7 +133,7 @@ impl<'r, 'a> Report<'r, 'a> {
     /// A word on the generation that comes up beside the one that serves.
     fn next_generation(&self, env: &EnvId, row: &EnvRow) -> Option<String> {
         if row.again.is_some()
-            && let Err(Obstacle::Blocked(why) | Obstacle::Failed(why)) = self.eyes.buildable(&row.of)
+            && let Err(Obstacle::Blocked(why) | Obstacle::Failed(why)) = self.eyes.startable(&row.of, row.chosen())
         {
             return Some(format!("the next generation cannot begin: {why}"));
         }
@@ -238,7 +240,7 @@ impl<'r, 'a> Report<'r, 'a> {
         }
         let off = project.is_none_or(|project| project.stage == StageMode::Off);
         let of = Origin { project: commit.project.clone(), sha: commit.sha, trust };
-        let reason = match self.eyes.buildable(&of) {
+        let reason = match self.eyes.startable(&of, None) {
             _ if off => Some("`stage` of the project is \"off\"".to_owned()),
             Err(Obstacle::Failed(why) | Obstacle::Blocked(why)) => Some(why),
             _ => commit.open.iter().find_map(|(of, _)| of.skipped.clone()),
@@ -249,7 +251,8 @@ impl<'r, 'a> Report<'r, 'a> {
     /// Wanted and not begun: why.
     fn queued(&self, commit: &Commit<'a>, trust: Trust, env: &EnvId) -> (State, String) {
         let of = Origin { project: commit.project.clone(), sha: commit.sha, trust };
-        match self.eyes.buildable(&of) {
+        let row = self.eyes.standing.row(commit, trust);
+        match self.eyes.startable(&of, row.and_then(EnvRow::chosen)) {
             Err(Obstacle::Failed(why)) => return (State::Failed, why),
             Err(Obstacle::Blocked(why)) => return (State::Blocked, why),
             Err(Obstacle::Unread(why)) => return (State::Queued, why),

@@ -75,6 +75,9 @@ impl<'a> Report<'_, 'a> {
             let found = row.begun.as_ref().is_some_and(|begun| begun.released);
             return if found && status.state == State::Starting { Door::Wake } else { Door::Shut };
         };
+        if self.is_copied(status.env, generation) {
+            return Door::Wake;
+        }
         match status.state {
             State::Dozing | State::Asleep | State::Waking => return Door::Wake,
             State::Ready | State::Failed => {}

@@ -1,6 +1,7 @@
 //! What resources are made of. Specs hold intent and names of secrets, never addresses, passwords or ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,6 +157,31 @@ pub enum ObjectsFrom {
     },
     /// The bucket of an environment of trusted code.
     Env(ResourceId),
+}
+
+impl fmt::Display for DatabaseFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DatabaseFrom::Empty => f.write_str("no database"),
+            DatabaseFrom::File(path) => write!(f, "{}", path.display()),
+            DatabaseFrom::Server { url, .. } => f.write_str(url),
+            DatabaseFrom::Env(id) => write!(f, "the database of environment {}", id.owner),
+        }
+    }
+}
+
+impl fmt::Display for ObjectsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectsFrom::Empty => f.write_str("no objects"),
+            ObjectsFrom::Folder(path) => write!(f, "{}", path.display()),
+            ObjectsFrom::Bucket { endpoint, bucket, prefix, .. } => {
+                let endpoint = endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+                write!(f, "s3://{bucket}/{prefix}{endpoint}")
+            }
+            ObjectsFrom::Env(id) => write!(f, "the objects of environment {}", id.owner),
+        }
+    }
 }
 
 /// How an image is built.

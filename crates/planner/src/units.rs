@@ -51,6 +51,17 @@ pub fn show_size(bytes: u64) -> String {
     shown(bytes, &SIZES, "")
 }
 
+/// Writes bytes roughly, for people: `950 B`, `12.5 MB`, `4.0 GB`; powers of 1024.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn round_size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)];
+    match UNITS.iter().find(|(_, scale)| bytes >= *scale) {
+        Some((name, scale)) => format!("{:.1} {name}", bytes as f64 / *scale as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// A whole number with one unit behind it; none if it is anything else or does not fit.
 fn scaled(text: &str, units: &[(char, u64)]) -> Option<u64> {
     let unit = text.chars().next_back()?;
@@ -128,5 +139,18 @@ pub mod size {
     /// When it is no size.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         super::parse_size(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// For `#[serde(with = "planner::units::some_size")]`: a size that is given.
+pub mod some_size {
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    /// Reads `512m`.
+    ///
+    /// # Errors
+    /// When it is no size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        super::parse_size(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
     }
 }

@@ -65,6 +65,9 @@ pub struct View {
     pub projects: Vec<ProjectView>,
     /// Places taken and places there are.
     pub places: (usize, usize),
+    /// Baselines by name.
+    #[serde(default)]
+    pub baselines: Vec<BaselineView>,
     /// Lines about the installation: a backend or forge that does not answer, removals that are held, orphans. Each says what to do.
     pub warnings: Vec<String>,
 }
@@ -156,4 +159,116 @@ pub struct CommitView {
     /// Containers that `run -p` may name: `web`, processes, applications.
     #[serde(default)]
     pub processes: Vec<String>,
+    /// Where its data came from and what they measure; none if it has none.
+    #[serde(default)]
+    pub data: Option<DataView>,
+}
+
+/// The data of one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataView {
+    /// In words: `shop@3`, `empty`, `carried on from 1a2b3c4`.
+    pub from: String,
+    /// Since when.
+    pub at: Time,
+    /// Bytes of its database, where that is known.
+    pub database: Option<u64>,
+    /// Bytes of its objects, where that is known.
+    pub objects: Option<u64>,
+    /// One line when it holds more than the operator allows.
+    pub over: Option<String>,
+}
+
+/// One baseline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaselineView {
+    /// Its name.
+    pub name: String,
+    /// The version that new generations start from, such as `shop@3`; none until one is complete.
+    pub current: Option<String>,
+    /// What the next refresh reads its database from; none if nobody knows.
+    pub database: Option<String>,
+    /// And its objects.
+    pub objects: Option<String>,
+    /// The script that masks its database.
+    pub mask: Option<String>,
+    /// Extensions made before it is sealed.
+    pub extensions: Vec<String>,
+    /// When it is refreshed by itself: five fields, in UTC.
+    pub every: Option<String>,
+    /// When that is next.
+    pub due: Option<Time>,
+    /// Why the last refresh by the schedule could not begin.
+    pub trouble: Option<String>,
+    /// By how much a refresh may shrink before it is kept back, in percent.
+    pub max_shrink: u8,
+    /// Projects whose manifests may name it, or whose foreign code gets it.
+    pub projects: Vec<ProjectName>,
+    /// Its versions, the newest first.
+    pub versions: Vec<VersionView>,
+}
+
+/// How far a version of a baseline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum VersionState {
+    Making,
+    /// It could not be made.
+    Failed,
+    /// Complete, and kept back: `use` takes it all the same.
+    Kept,
+    /// Complete, and not the current one.
+    Ready,
+    Current,
+    /// Complete once, and its data cannot be found.
+    Lost,
+}
+
+impl VersionState {
+    /// The word used everywhere.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            VersionState::Making => "making",
+            VersionState::Failed => "failed",
+            VersionState::Kept => "kept",
+            VersionState::Ready => "ready",
+            VersionState::Current => "current",
+            VersionState::Lost => "lost",
+        }
+    }
+}
+
+/// One version of a baseline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Such as `shop@3`.
+    pub version: String,
+    /// Its number.
+    pub number: u32,
+    /// How far it is.
+    pub state: VersionState,
+    /// One line: why.
+    pub reason: Option<String>,
+    /// Who asked for it; none if the schedule did.
+    pub by: Option<String>,
+    /// When it was asked for.
+    pub asked: Option<Time>,
+    /// When it was complete.
+    pub sealed: Option<Time>,
+    /// Bytes of its database.
+    pub database: Option<u64>,
+    /// Tables of its database.
+    pub tables: Option<u64>,
+    /// Bytes of its objects.
+    pub objects: Option<u64>,
+    /// How many objects.
+    pub count: Option<u64>,
+    /// Environments that start from it, by name.
+    pub users: Vec<String>,
+    /// Clones made ahead: how many there are, and how many are wanted.
+    pub spares: (usize, usize),
+    /// Names of its logs.
+    pub logs: Vec<String>,
 }

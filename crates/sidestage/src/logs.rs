@@ -75,6 +75,20 @@ impl Logs {
     }
 }
 
+impl Logs {
+    /// Answers with the log of making a part of a baseline's version.
+    pub fn of_baseline(&self, found: Option<&ResourceId>, version: &str, follow: bool, reply: Reply) {
+        let Some(id) = found else {
+            let _ = reply.send(Err(format!("{version} has no such log; there are: database, objects")));
+            return;
+        };
+        let (chunks, chunked) = mpsc::channel(16);
+        let writing = follow.then(|| self.writing.clone());
+        tokio::spawn(read(self.dir.log(id), writing, Veil::default(), chunks));
+        let _ = reply.send(Ok(chunked));
+    }
+}
+
 /// Sends what a container prints; where there is none, a line that says so.
 async fn print(docker: Docker, env: EnvId, id: ResourceId, follow: bool, chunks: mpsc::Sender<String>) {
     match docker.logs(&env, id.generation, &id.name, TAIL, follow).await {

@@ -63,6 +63,7 @@ pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
         commands: vec![],
         cron: vec![],
         processes: vec![],
+        data: None,
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn view(refs: Vec<RefView>) -> View {
         domain: "staging.localhost:8080".to_owned(),
         projects: vec![ProjectView { name: "shop".parse().unwrap(), refs }],
         places: (1, 20),
+        baselines: vec![],
         warnings: vec![],
     }
 }
@@ -293,6 +295,7 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
             Ask::Connected { reply, .. } => drop(reply.send(Err("nothing is connected here".to_owned()))),
             Ask::CheckGitHub(reply) => drop(reply.send(Err("no project is on GitHub".to_owned()))),
             Ask::Webhook { reply, .. } => drop(reply.send(Err(console::Turned::Unexpected))),
+            Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

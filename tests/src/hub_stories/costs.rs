@@ -98,6 +98,10 @@ async fn watching_a_hundred_repositories_costs_a_point_a_look() {
     assert!(github.heads(&asked).await.values().all(Result::is_ok));
     let requests = hub.take_requests();
     let points: u64 = requests.iter().map(|request| request.points).sum();
-    println!("a look at 100 repositories: {} requests, {points} points; {} an hour when it looks every minute", requests.len(), points * 60);
+    println!(
+        "a look at 100 repositories: {} requests, {points} points; {} an hour when it looks every minute",
+        requests.len(),
+        points * 60
+    );
     assert!(points <= 1 && requests.len() <= 1, "{requests:#?}");
 }

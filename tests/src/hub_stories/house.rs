@@ -321,7 +321,8 @@ impl House {
     pub(super) fn comments(&self, number: u64) -> Vec<String> {
         self.hub.world(|world| {
             let repo = world.repos.values().find(|repo| repo.installed).unwrap();
-            let ours = repo.comments.iter().filter(|comment| comment.number == number && comment.author == world.app.bot);
+            let ours =
+                repo.comments.iter().filter(|comment| comment.number == number && comment.author == world.app.bot);
             ours.map(|comment| comment.body.clone()).collect()
         })
     }
@@ -331,7 +332,8 @@ impl House {
         self.hub.world(|world| {
             let repo = world.repos.values().find(|repo| repo.installed).unwrap();
             let last = |of: &crate::fakehub::Deployment| {
-                let state = of.statuses.last().map(|(_, _, sent)| sent["state"].as_str().unwrap_or_default().to_owned());
+                let state =
+                    of.statuses.last().map(|(_, _, sent)| sent["state"].as_str().unwrap_or_default().to_owned());
                 (of.sha.clone(), state.unwrap_or_default())
             };
             repo.deployments.iter().map(last).collect()
@@ -362,7 +364,11 @@ fn connect(hub: &Hub, folder: &std::path::Path) -> Arc<GitHubForge> {
 
 /// Takes webhooks in, as the console does, and hands them on.
 async fn listen(sender: mpsc::UnboundedSender<Delivered>) -> String {
-    async fn take(State(sender): State<mpsc::UnboundedSender<Delivered>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    async fn take(
+        State(sender): State<mpsc::UnboundedSender<Delivered>>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> StatusCode {
         let _ = sender.send((headers, body));
         StatusCode::ACCEPTED
     }

@@ -24,6 +24,7 @@ pub(super) fn project() -> ProjectPolicy {
         alias_proxy: false,
         suffix: String::new(),
         baselines: BTreeSet::from(["default".to_owned()]),
+        fork_baseline: "empty".into(),
         images: BTreeSet::from(["redis:7".to_owned()]),
         secrets: BTreeMap::new(),
         image_wait: Duration::from_secs(1800),
@@ -49,10 +50,14 @@ pub(super) fn policy() -> Policy {
             pids: 256,
             disk: 2 << 30,
             connections: 20,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         },
         lifetime: Lifetime { idle: Duration::MAX, sleep: Duration::MAX, ttl: Duration::MAX },
         addresses: Vec::new(),
         extensions: BTreeSet::from(["hstore".to_owned()]),
+        spares: Default::default(),
         objects_public: true,
     }
 }
@@ -81,6 +86,7 @@ pub(super) fn draw_of(manifest: Manifest, policy: &Policy, trust: Trust, at: &Re
         tree: Sha::from_bytes([0xcd; 20]),
         subject: "s".into(),
         author: "a".into(),
+        ancestors: Vec::new(),
         manifest: Ok(manifest.into()),
     };
     let begun = Begun {
@@ -88,6 +94,8 @@ pub(super) fn draw_of(manifest: Manifest, policy: &Policy, trust: Trust, at: &Re
         at: Time(0),
         asked: Time(0),
         baseline: "default@1".into(),
+        objects: None,
+        carried: None,
         rebuilt: 0,
         filled: false,
         released: false,

@@ -90,7 +90,8 @@ impl World {
         let mut events = Vec::new();
         for (project, sha) in step.read {
             let manifest = Ok(Arc::new(self.manifest.clone()));
-            let source = Source { tree: sha, subject: "A change".into(), author: "Ada".into(), manifest };
+            let source =
+                Source { tree: sha, subject: "A change".into(), author: "Ada".into(), ancestors: Vec::new(), manifest };
             events.push(Event::Read { project, sha, source: Ok(source) });
         }
         for (call, action) in step.start {

@@ -47,8 +47,8 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("[build]\nsecrets = [\"A\",\n\"A\"]", "line 3: build.secrets holds A twice; remove one"),
     (
-        "[database]\ncarry = true",
-        "line 2: not yet: database.carry is planned, and this version cannot do it; remove it",
+        "[database]\nbaseline = false\ncarry = true",
+        "line 3: database.carry needs a database, and baseline = false; remove one",
     ),
     ("[database]\ncarry = 1", "line 2: database.carry must be true or false, not the integer 1"),
     (

@@ -95,7 +95,7 @@ async fn index_of(dir: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.unwrap()
 }
 
-async fn rows(dir: &Path, what: &'static str) -> i64 {
+pub(super) async fn rows(dir: &Path, what: &'static str) -> i64 {
     let mut index = index_of(dir).await;
     let (count,): (i64,) = sqlx::query_as(what).fetch_one(&mut index).await.unwrap();
     index.close().await.unwrap();
@@ -112,6 +112,7 @@ async fn only_the_neighbour_is_left(dir: &Path, place: Place) {
         ("SELECT count(*) FROM uploads", 0),
         ("SELECT count(*) FROM parts", 0),
         ("SELECT count(*) FROM generations", 1),
+        ("SELECT count(*) FROM layers", 1),
     ] {
         assert_eq!(rows(dir, what).await, count, "{what}");
     }
@@ -155,7 +156,7 @@ async fn a_removal_goes_on_after_a_restart() {
         sqlx::query(step).execute(&mut index).await.unwrap();
     }
     index.close().await.unwrap();
-    assert_eq!(rows(dir.path(), "SELECT objects FROM generations WHERE state = 'removing'").await, 1300);
+    assert_eq!(rows(dir.path(), "SELECT count(*) FROM objects WHERE key LIKE 'many/%'").await, 1300);
 
     let place = Place::open(dir.path(), DOMAIN).await;
     place.client("is_refused").await;

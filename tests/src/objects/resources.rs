@@ -91,9 +91,12 @@ async fn what_is_observed_survives_a_restart() {
     changed.fingerprint.0 = "another".to_owned();
     assert_eq!(&place.ensure(&changed).await, observed);
     place.client("put_marker_once").await;
+    let holds = place.listing().await;
+    assert_eq!((holds[&bucket(1, 1).id].outputs.objects, holds[&bucket(1, 1).id].outputs.bytes), (Some(1), Some(4)));
+    assert_eq!(holds[&bucket(2, 1).id], made[&bucket(2, 1).id]);
     place.close().await;
     let place = Place::open(dir.path(), DOMAIN).await;
-    assert_eq!(place.listing().await, made);
+    assert_eq!(place.listing().await, holds);
     place.client_as(1, 1, "sees_marker", &[("MARKER", "once")]).await;
     place.close().await;
 }

@@ -343,7 +343,7 @@ impl Sim {
             3 => Command::Extend { project, sha, by: Duration::from_secs(3 * 86_400) },
             4 => Command::Pin { project, sha },
             5 => Command::Unpin { project, sha },
-            6 => Command::Reset { project, sha },
+            6 => Command::Reset { project, sha, baseline: self.some_baseline() },
             7 => Command::Rebuild { project, sha },
             8 => Command::Sleep { project, sha },
             9 => Command::Wake { project, sha },
@@ -355,6 +355,10 @@ impl Sim {
             }
         };
         self.ask(command);
+    }
+
+    fn some_baseline(&mut self) -> Option<String> {
+        None
     }
 
     /// A person asks for something, with every right.

@@ -99,7 +99,7 @@ impl Forge {
         if rng.chance(bad / 6) {
             (fate, manifest) = (Fate::BadManifest, Err("unknown key `prot` at line 1".to_owned()));
         }
-        let source = Source { tree: numbered_sha(0x7e, number), subject, author, manifest };
+        let source = Source { tree: numbered_sha(0x7e, number), subject, author, ancestors: Vec::new(), manifest };
         self.commits.insert(sha, Commit { source, fate });
         sha
     }

@@ -137,6 +137,9 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
             pids: 256,
             disk: 2 << 30,
             connections: 20,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         },
         lifetime: Lifetime {
             idle: Duration::from_secs(15 * 60),
@@ -145,6 +148,7 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
         },
         addresses: vec!["127.0.0.1".parse().expect("an address")],
         extensions: BTreeSet::new(),
+        spares: Default::default(),
         objects_public: true,
     }
 }
@@ -171,6 +175,7 @@ fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
         alias_proxy: rng.chance(300),
         suffix: ["", "ofn", "docs"][number as usize].into(),
         baselines: BTreeSet::from(["default".to_owned()]),
+        fork_baseline: "empty".into(),
         images: BTreeSet::from(["redis:7".to_owned()]),
         secrets: secrets(rng),
         image_wait: Duration::from_secs(1800),

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use planner::identity::{ProjectName, Sha, Time, Trust};
+use planner::units::round_size;
 use planner::view::{CommitView, ProjectView, State};
 
 use super::Wish;
@@ -54,7 +55,7 @@ fn facts(project: &ProjectView, commit: &CommitView, now: Time) -> Markup {
                 Trust::Untrusted => { ": from outside, not approved" }
             } }
             dt { "Data" }
-            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) ", a database and a bucket of its own" }
+            dd { @if commit.generation == 0 { "none yet" } @else { "generation " (commit.generation) (data(commit, now)) }
                 @if let Some(next) = commit.next { " (" (next.as_str()) "; the one before serves)" } }
             @if let Some(asked) = commit.asked {
                 dt { "Asked for" }
@@ -66,6 +67,17 @@ fn facts(project: &ProjectView, commit: &CommitView, now: Time) -> Markup {
             dt { "Environment" }
             dd { code { (commit.env) } }
         }
+    }
+}
+
+/// Where it came from, since when, and what it measures.
+fn data(commit: &CommitView, now: Time) -> Markup {
+    let Some(data) = &commit.data else { return html! {} };
+    let sizes = [("database", data.database), ("objects", data.objects)];
+    html! {
+        ", " (inert(&data.from)) ", " (moment(now, data.at))
+        @for (what, bytes) in sizes { @if let Some(bytes) = bytes { ", " (what) " " (round_size(bytes)) } }
+        @if let Some(over) = &data.over { p.why { (inert(over)) } }
     }
 }
 

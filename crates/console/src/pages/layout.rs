@@ -76,6 +76,7 @@ impl Page<'_> {
                 @if let Some(view) = &self.view {
                     span.domain { (inert(&view.domain)) }
                     (places(view))
+                    nav { a href="/baselines" { "Baselines" } }
                 }
                 @if self.live {
                     span #link .link hidden title="Whether this page is up to date by itself" { "live" }

@@ -36,6 +36,8 @@ const FETCH_ONE: [&str; 8] = [
     "--end-of-options",
 ];
 
+/// How many commits before one are known, if its manifest carries data on.
+const HISTORY: usize = 100;
 /// What git is lent to reach a forge: beside its configuration, which includes it.
 const LOAN: &str = "loan.gitconfig";
 
@@ -312,7 +314,27 @@ impl Mirror {
             Blob::TooLarge(bytes) => Err(manifest::too_long(bytes)),
             Blob::Other(what) => Err(format!("{} is {what}; make it a regular file", manifest::FILE)),
         };
-        Ok(Source { tree, subject, author, manifest: manifest.map(Arc::new) })
+        let carries = manifest.as_ref().is_ok_and(|manifest| manifest.carry);
+        let ancestors = if carries { self.ancestors(sha).await? } else { Vec::new() };
+        Ok(Source { tree, subject, author, ancestors, manifest: manifest.map(Arc::new) })
+    }
+
+    /// The commits before a fetched one, along its first parents: a merge of the base into a branch keeps what the branch
+    /// had. Its history is fetched so far and no further.
+    async fn ancestors(&self, sha: &Sha) -> Result<Vec<Sha>, Failure> {
+        let source = std::fs::canonicalize(self.source()).map_err(|error| self.unanswered(&error.into()))?;
+        let refspec = format!("+{sha}:refs/sidestage/{sha}");
+        let depth = format!("--depth={}", HISTORY + 1);
+        let args = FETCH_ONE.map(|arg| if arg == "--depth=1" { OsStr::new(&depth) } else { OsStr::new(arg) });
+        let mut args = args.to_vec();
+        args.extend([source.as_os_str(), OsStr::new(&refspec)]);
+        let _alone = self.ready.lock().await;
+        self.git.run(&self.folder, &args, FETCH).await.map_err(|error| self.unanswered(&error))?;
+        let count = format!("--max-count={}", HISTORY + 1);
+        let list = ["rev-list", "--first-parent", &count, "--end-of-options", &sha.to_string()];
+        let listed = self.ask(&list).await.map_err(|error| self.unanswered(&error))?;
+        let listed = String::from_utf8_lossy(&listed);
+        Ok(listed.lines().filter_map(|line| line.parse().ok()).filter(|ancestor| ancestor != sha).collect())
     }
 
     /// Whether this is a folder of the fetched commit's own tree.

@@ -14,6 +14,7 @@ use planner::identity::Sha;
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3ErrorCode, S3Result};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,13 +31,25 @@ const GRACE: Duration = Duration::from_secs(10);
 const EXPOSED: &str = "ETag, Content-Length, Content-Range, Content-Disposition, Last-Modified, x-amz-checksum-crc32, \
                        x-amz-checksum-crc32c, x-amz-checksum-crc64nvme, x-amz-checksum-sha1, x-amz-checksum-sha256";
 
+/// The largest file that a form may bring, in bytes: it is held in memory until its policy has been judged.
+pub(super) const LARGEST_FORM: u64 = 64 << 20;
+/// So many forms are read at once.
+const FORMS: usize = 4;
+/// How long a form may take to arrive.
+const FORM_TIMEOUT: Duration = Duration::from_secs(120);
+
 pub(super) struct Door {
-    pub(super) hosts: Hosts,
-    pub(super) keyring: Arc<Keyring>,
-    pub(super) s3: S3Service,
+    hosts: Hosts,
+    keyring: Arc<Keyring>,
+    s3: S3Service,
+    forms: Semaphore,
 }
 
 impl Door {
+    pub(super) fn new(hosts: Hosts, keyring: Arc<Keyring>, s3: S3Service) -> Door {
+        Door { hosts, keyring, s3, forms: Semaphore::new(FORMS) }
+    }
+
     /// Serves until `stop`, then lets requests under way finish, for a while.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let mut connections = JoinSet::new();
@@ -93,13 +106,8 @@ impl Door {
         let mut response = match self.admit(&request) {
             Err(error) => refusal(error),
             Ok(()) if request.method() == Method::OPTIONS => preflight(&request, allowed.as_ref()),
-            Ok(()) => match self.s3.call(request.map(Body::from)).await {
-                Ok(response) => response,
-                Err(why) => {
-                    tracing::error!(?why, "object store: an answer could not be written");
-                    refusal(S3ErrorCode::InternalError.into())
-                }
-            },
+            Ok(()) if is_form(&request) => self.take_form(request).await,
+            Ok(()) => self.call(request).await,
         };
         let refused = !response.status().is_success();
         let headers = response.headers_mut();
@@ -116,14 +124,31 @@ impl Door {
         response
     }
 
+    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+        self.s3.call(request.map(Body::from)).await.unwrap_or_else(|why| {
+            tracing::error!(?why, "object store: an answer could not be written");
+            refusal(S3ErrorCode::InternalError.into())
+        })
+    }
+
+    /// A form's file is in memory before anybody has asked whose it is: a few at a time, none for long, none too large.
+    async fn take_form(&self, request: Request<Incoming>) -> Response<Body> {
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if length.is_none_or(|length: u64| length > LARGEST_FORM + (1 << 20)) {
+            let text = format!("a form says how long it is, and brings a file of at most {} MiB", LARGEST_FORM >> 20);
+            return refusal(S3Error::with_message(S3ErrorCode::EntityTooLarge, text));
+        }
+        let Ok(_one_of_few) = self.forms.try_acquire() else {
+            return refusal(S3Error::with_message(S3ErrorCode::SlowDown, "too many forms at once; try again"));
+        };
+        tokio::time::timeout(FORM_TIMEOUT, self.call(request))
+            .await
+            .unwrap_or_else(|_| refusal(S3ErrorCode::RequestTimeout.into()))
+    }
+
     /// What is refused before S3 begins.
     fn admit(&self, request: &Request<Incoming>) -> S3Result<()> {
         self.hosts.bucket(host(request)?)?;
-        // A form's file would be read into memory before anybody has asked whose it is.
-        let kind = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        if request.method() == Method::POST && kind.to_ascii_lowercase().starts_with(b"multipart/form-data") {
-            return Err(not_offered("uploads by HTML forms (POST Object)"));
-        }
         if signatures(request.uri(), request.headers()) > 1 {
             let text = "the request is signed more than once: by a header, or by its URL, not by both";
             return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
@@ -169,6 +194,11 @@ fn host(request: &Request<Incoming>) -> S3Result<&str> {
         (Some(host), None) => Ok(host),
         _ => Err(misdirected("a request needs exactly one Host header".to_owned())),
     }
+}
+
+fn is_form(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    request.method() == Method::POST && kind.to_ascii_lowercase().starts_with(b"multipart/form-data")
 }
 
 fn refusal(error: S3Error) -> Response<Body> {

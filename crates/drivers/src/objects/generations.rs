@@ -1,21 +1,23 @@
 //! Generations of buckets: rows of the index, and the access keys that open them.
 //!
 //! A bucket has one name for all generations; the access key of a request says which one's objects are meant. That is
-//! how a reset swaps them.
+//! how a reset swaps them. Whatever a generation begins with, it is made by one transaction (`layers`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Trust};
 use planner::names;
+use sqlx::{Sqlite, Transaction};
 
 use super::index::{Index, now};
+use super::layers::{add, freeze};
 use super::trouble::Trouble;
 
 /// How far a generation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Begun; its baseline is not all there.
+    /// Begun; not all is there.
     Partial,
     /// In use.
     Whole,
@@ -24,7 +26,7 @@ pub(super) enum State {
 }
 
 impl State {
-    fn parse(text: &str) -> Result<State, Trouble> {
+    pub(super) fn parse(text: &str) -> Result<State, Trouble> {
         match text {
             "partial" => Ok(State::Partial),
             "whole" => Ok(State::Whole),
@@ -51,16 +53,20 @@ pub(super) struct Generation {
     /// Milliseconds since the Unix epoch.
     pub(super) begun: i64,
     pub(super) state: State,
+    /// The layer that its clients write to.
+    pub(super) layer: i64,
     pub(super) usage: Usage,
 }
 
-/// What a generation holds.
+/// What a generation holds, or a snapshot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Objects that can be listed.
     pub objects: u64,
     /// Bytes of objects, and of parts of uploads under way.
     pub bytes: u64,
+    /// Those of the bytes that the environment has added to its baseline: what a quota counts.
+    pub own: u64,
 }
 
 impl Generation {
@@ -89,8 +95,10 @@ struct Row {
     public: String,
     begun: i64,
     state: String,
+    layer: i64,
     objects: i64,
     bytes: i64,
+    own: i64,
 }
 
 impl Row {
@@ -109,7 +117,12 @@ impl Row {
                 .map_err(|error| Trouble::Row(format!("public prefixes {:?}: {error}", self.public)))?,
             begun: self.begun,
             state: State::parse(&self.state)?,
-            usage: Usage { objects: self.objects.unsigned_abs(), bytes: self.bytes.unsigned_abs() },
+            layer: self.layer,
+            usage: Usage {
+                objects: self.objects.unsigned_abs(),
+                bytes: self.bytes.unsigned_abs(),
+                own: self.own.unsigned_abs(),
+            },
         })
     }
 }
@@ -139,11 +152,32 @@ impl Index {
         row.map(Row::parse).transpose()
     }
 
-    /// Begins a generation, `partial`. One that is there already stays as it is.
-    pub(super) async fn begin_generation(&self, new: &Generation) -> Result<(), Trouble> {
-        sqlx::query(
-            "INSERT INTO generations (env, number, access_key, fingerprint, baseline, project, sha, trust, public, begun, state)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'partial') ON CONFLICT DO NOTHING",
+    /// Makes a generation of what it begins with: all of it, or nothing of it. One that is there already stays as it is.
+    pub(super) async fn begin_generation(&self, new: &Generation, with: Beginning) -> Result<Begun, Trouble> {
+        let mut tx = self.begin().await?;
+        let (base, floor, usage) = match with {
+            Beginning::Empty => (None, None, Usage::default()),
+            Beginning::Snapshot(id) => {
+                let found: Option<(i64, i64, i64)> =
+                    sqlx::query_as("SELECT layer, objects, bytes FROM snapshots WHERE id = ? AND state = 'whole'")
+                        .bind(id)
+                        .fetch_optional(&mut *tx)
+                        .await?;
+                let Some((layer, objects, bytes)) = found else { return Ok(Begun::NothingToBeginWith) };
+                let usage = Usage { objects: objects.unsigned_abs(), bytes: bytes.unsigned_abs(), own: 0 };
+                (Some(layer), Some(layer), usage)
+            }
+            Beginning::Carried(id) => {
+                let Some((floor, usage)) = carried(&mut tx, id).await? else { return Ok(Begun::NothingToBeginWith) };
+                (freeze(&mut tx, id).await?, floor, usage)
+            }
+        };
+        let layer = add(&mut tx, base).await?;
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let made = sqlx::query(
+            "INSERT INTO generations (env, number, access_key, fingerprint, baseline, project, sha, trust, public, begun,
+                 state, layer, floor, objects, bytes, own)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'whole', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(new.env.as_str())
         .bind(new.number)
@@ -155,12 +189,20 @@ impl Index {
         .bind(new.trust.as_str())
         .bind(serde_json::Value::from(new.public.clone()).to_string())
         .bind(now())
-        .execute(&self.write)
+        .bind(layer)
+        .bind(floor)
+        .bind(signed(usage.objects))
+        .bind(signed(usage.bytes))
+        .bind(signed(usage.own))
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        if made.rows_affected() > 0 {
+            tx.commit().await?;
+        }
+        Ok(Begun::Done)
     }
 
-    /// Says that everything of a generation is there: the last step of making it.
+    /// Completes one that an earlier version of Sidestage has begun.
     pub(super) async fn complete_generation(&self, env: &EnvId, number: u32) -> Result<(), Trouble> {
         sqlx::query("UPDATE generations SET state = 'whole' WHERE env = ? AND number = ? AND state = 'partial'")
             .bind(env.as_str())
@@ -179,6 +221,48 @@ impl Index {
             .await?;
         Ok(())
     }
+}
+
+/// What a generation begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// No objects.
+    Empty,
+    /// Those of the snapshot of this row.
+    Snapshot(i64),
+    /// What the generation of this row holds by now.
+    Carried(i64),
+}
+
+/// How that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Done,
+    /// The snapshot or the other generation is gone, or on its way out.
+    NothingToBeginWith,
+}
+
+/// Floor and usage of what is carried on from a generation. Its uploads under way are not: they belong to its clients.
+pub(super) async fn carried(
+    tx: &mut Transaction<'static, Sqlite>,
+    generation: i64,
+) -> Result<Option<(Option<i64>, Usage)>, Trouble> {
+    let found: Option<(Option<i64>, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT floor, objects, bytes, own, coalesce((
+             SELECT sum(size) FROM parts JOIN uploads ON uploads.id = parts.upload WHERE uploads.generation = ?1
+         ), 0) FROM generations WHERE id = ?1 AND state = 'whole'",
+    )
+    .bind(generation)
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(found.map(|(floor, objects, bytes, own, parts)| {
+        let usage = Usage {
+            objects: objects.unsigned_abs(),
+            bytes: (bytes - parts).unsigned_abs(),
+            own: (own - parts).unsigned_abs(),
+        };
+        (floor, usage)
+    }))
 }
 
 /// Access keys that are alive, in memory: every request asks here, and nowhere else.

@@ -1,4 +1,7 @@
 //! The index: which keys there are, in order, and which blob holds each one's bytes. SQLite, one writer.
+//!
+//! Rows stand in layers (`layers`); what a generation has under a key is the uppermost row of its chain. A blob may be
+//! named by several rows and is freed with the last one, which the transaction that drops a row finds out.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
+use super::layers::{Seen, chain, count, unnamed};
 use super::meta::Meta;
+use super::quota::Quota;
 use super::trouble::Trouble;
 
 /// How many readers look at once.
@@ -30,11 +35,14 @@ pub(super) struct Object {
     pub(super) meta: Meta,
 }
 
-pub(super) type ObjectRow = (String, i64, String, i64, String);
+/// Blob, size, ETag, modified, meta. Without a blob it is a marker of what is deleted.
+pub(super) type ObjectRow = (Option<String>, i64, String, i64, String);
 
 impl Object {
-    pub(super) fn from_row((blob, size, etag, modified, meta): ObjectRow) -> Result<Object, Trouble> {
-        Ok(Object { blob, size: size.unsigned_abs(), etag, modified, meta: serde_json::from_str(&meta)? })
+    /// None for a marker.
+    pub(super) fn from_row((blob, size, etag, modified, meta): ObjectRow) -> Result<Option<Object>, Trouble> {
+        let Some(blob) = blob else { return Ok(None) };
+        Ok(Some(Object { blob, size: size.unsigned_abs(), etag, modified, meta: serde_json::from_str(&meta)? }))
     }
 }
 
@@ -60,6 +68,8 @@ pub(super) enum Put {
     Missing,
     /// The generation is on its way out; nothing has changed.
     Closed,
+    /// It would take more than this environment may: so many bytes. Nothing has changed.
+    Full(u64),
 }
 
 /// The database.
@@ -68,11 +78,13 @@ pub(super) struct Index {
     pub(super) read: SqlitePool,
     /// One connection: whoever holds it is the writer.
     pub(super) write: SqlitePool,
+    /// How much environments may add to their baselines.
+    pub(super) quota: Quota,
 }
 
 impl Index {
     /// Opens or creates it. `instance` is whose it is; somebody else's is refused.
-    pub(super) async fn open(file: &Path, instance: &str) -> Result<Index, Trouble> {
+    pub(super) async fn open(file: &Path, instance: &str, quota: Quota) -> Result<Index, Trouble> {
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
@@ -84,7 +96,7 @@ impl Index {
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("src/objects/migrations").run(&write).await?;
         let read = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        let index = Index { read, write };
+        let index = Index { read, write, quota };
         index.belongs_to(instance, file).await?;
         Ok(index)
     }
@@ -116,14 +128,17 @@ impl Index {
         Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// What a generation has under a key.
     pub(super) async fn get(&self, generation: i64, key: &[u8]) -> Result<Option<Object>, Trouble> {
-        let row: Option<ObjectRow> =
-            sqlx::query_as("SELECT blob, size, etag, modified, meta FROM objects WHERE generation = ? AND key = ?")
-                .bind(generation)
-                .bind(key)
-                .fetch_optional(&self.read)
-                .await?;
-        row.map(Object::from_row).transpose()
+        let row: Option<ObjectRow> = sqlx::query_as(chain!(
+            "SELECT blob, size, etag, modified, meta FROM chain CROSS JOIN objects USING (layer)
+             WHERE key = ?2 ORDER BY depth LIMIT 1"
+        ))
+        .bind(generation)
+        .bind(key)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.map(Object::from_row).transpose()?.flatten())
     }
 
     /// Puts an object in the place of whatever is there.
@@ -135,22 +150,84 @@ impl Index {
         guard: &Guard,
     ) -> Result<Put, Trouble> {
         let mut tx = self.begin().await?;
-        let put = put_in(&mut tx, generation, key, object, guard).await?;
+        let put = self.put_in(&mut tx, generation, key, object, guard).await?;
         if matches!(put, Put::Done(_)) {
             tx.commit().await?;
         }
         Ok(put)
     }
 
-    /// Deletes keys, absent ones too. Returns the blobs that no row names any more.
-    pub(super) async fn delete(&self, generation: i64, keys: &[&[u8]]) -> Result<Vec<String>, Trouble> {
+    /// As [`Index::put`], of bytes that an object has already: `Missing` when no row names them any more.
+    pub(super) async fn put_copy(
+        &self,
+        generation: i64,
+        key: &[u8],
+        object: &Object,
+        guard: &Guard,
+    ) -> Result<Put, Trouble> {
         let mut tx = self.begin().await?;
-        let mut blobs = Vec::new();
-        for key in keys {
-            blobs.extend(take(&mut tx, generation, key).await?);
+        if !unnamed(&mut tx, vec![object.blob.clone()]).await?.is_empty() {
+            return Ok(Put::Missing);
         }
+        let put = self.put_in(&mut tx, generation, key, object, guard).await?;
+        if matches!(put, Put::Done(_)) {
+            tx.commit().await?;
+        }
+        Ok(put)
+    }
+
+    /// [`Index::put`] within a transaction, which the caller commits only when it is `Done`.
+    pub(super) async fn put_in(
+        &self,
+        tx: &mut Transaction<'static, Sqlite>,
+        generation: i64,
+        key: &[u8],
+        object: &Object,
+        guard: &Guard,
+    ) -> Result<Put, Trouble> {
+        let Some(layer) = open_layer(tx, generation).await? else { return Ok(Put::Closed) };
+        let seen = Seen::of(tx, generation, key).await?;
+        match (guard, &seen) {
+            (Guard::Absent, Some(_)) => return Ok(Put::Refused),
+            (Guard::Is(_), None) => return Ok(Put::Missing),
+            (Guard::Is(Some(wanted)), Some(seen)) if *wanted != seen.etag => return Ok(Put::Refused),
+            _ => {}
+        }
+        let size = i64::try_from(object.size).unwrap_or(i64::MAX);
+        let replaced = take(tx, layer, key).await?;
+        insert(tx, layer, key, object).await?;
+        let (seen_size, seen_own) = seen.as_ref().map_or((0, 0), |seen| (seen.size, seen.own_size()));
+        count(tx, generation, i64::from(seen.is_none()), size - seen_size, size - seen_own).await?;
+        if size > seen_own
+            && let Some(limit) = self.quota.exceeded(tx, generation).await?
+        {
+            return Ok(Put::Full(limit));
+        }
+        Ok(Put::Done(unnamed(tx, replaced.into_iter().collect()).await?))
+    }
+
+    /// Deletes keys, absent ones too; where a layer below holds one, a marker hides it. Returns the blobs that no row names
+    /// any more.
+    pub(super) async fn delete(&self, generation: i64, keys: &[&[u8]]) -> Result<Put, Trouble> {
+        let mut tx = self.begin().await?;
+        let Some(layer) = open_layer(&mut tx, generation).await? else { return Ok(Put::Closed) };
+        let mut freed = Vec::new();
+        for key in keys {
+            let Some(seen) = Seen::of(&mut tx, generation, key).await? else { continue };
+            freed.extend(take(&mut tx, layer, key).await?);
+            if Seen::of(&mut tx, generation, key).await?.is_some() {
+                sqlx::query("INSERT INTO objects (layer, key, size, etag, modified, meta) VALUES (?, ?, 0, '', ?, '')")
+                    .bind(layer)
+                    .bind(*key)
+                    .bind(now())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            count(&mut tx, generation, -1, -seen.size, -seen.own_size()).await?;
+        }
+        let freed = unnamed(&mut tx, freed).await?;
         tx.commit().await?;
-        Ok(blobs)
+        Ok(Put::Done(freed))
     }
 
     /// Every blob from `lowest` to `highest` that a row names.
@@ -166,31 +243,15 @@ impl Index {
     }
 }
 
-/// [`Index::put`] within a transaction, which the caller commits only when it is `Done`.
-pub(super) async fn put_in(
+/// Names a blob in a layer, where nothing stands under this key.
+pub(super) async fn insert(
     tx: &mut Transaction<'static, Sqlite>,
-    generation: i64,
+    layer: i64,
     key: &[u8],
     object: &Object,
-    guard: &Guard,
-) -> Result<Put, Trouble> {
-    if !is_whole(tx, generation).await? {
-        return Ok(Put::Closed);
-    }
-    let there: Option<(String,)> = sqlx::query_as("SELECT etag FROM objects WHERE generation = ? AND key = ?")
-        .bind(generation)
-        .bind(key)
-        .fetch_optional(&mut **tx)
-        .await?;
-    match (guard, there) {
-        (Guard::Absent, Some(_)) => return Ok(Put::Refused),
-        (Guard::Is(_), None) => return Ok(Put::Missing),
-        (Guard::Is(Some(wanted)), Some((etag,))) if *wanted != etag => return Ok(Put::Refused),
-        _ => {}
-    }
-    let replaced = take(tx, generation, key).await?;
-    sqlx::query("INSERT INTO objects (generation, key, blob, size, etag, modified, meta) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(generation)
+) -> Result<(), Trouble> {
+    sqlx::query("INSERT INTO objects (layer, key, blob, size, etag, modified, meta) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(layer)
         .bind(key)
         .bind(&object.blob)
         .bind(i64::try_from(object.size).unwrap_or(i64::MAX))
@@ -199,24 +260,26 @@ pub(super) async fn put_in(
         .bind(serde_json::to_string(&object.meta)?)
         .execute(&mut **tx)
         .await?;
-    Ok(Put::Done(replaced.into_iter().collect()))
+    Ok(())
 }
 
-/// Whether clients may still write to a generation. Asked within the transaction that writes, since a request may have
-/// been let in long before it has arrived in full.
-pub(super) async fn is_whole(tx: &mut Transaction<'static, Sqlite>, generation: i64) -> Result<bool, Trouble> {
-    let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM generations WHERE id = ? AND state = 'whole'")
+/// The layer that a generation's clients write to; none when they may not any more. Asked within the transaction that
+/// writes, since a request may have been let in long before it has arrived in full.
+pub(super) async fn open_layer(tx: &mut Transaction<'static, Sqlite>, generation: i64) -> Result<Option<i64>, Trouble> {
+    let found: Option<(i64,)> = sqlx::query_as("SELECT layer FROM generations WHERE id = ? AND state = 'whole'")
         .bind(generation)
         .fetch_optional(&mut **tx)
         .await?;
-    Ok(found.is_some())
+    Ok(found.map(|(layer,)| layer))
 }
 
-async fn take(tx: &mut Transaction<'static, Sqlite>, generation: i64, key: &[u8]) -> Result<Option<String>, Trouble> {
-    let row: Option<(String,)> = sqlx::query_as("DELETE FROM objects WHERE generation = ? AND key = ? RETURNING blob")
-        .bind(generation)
-        .bind(key)
-        .fetch_optional(&mut **tx)
-        .await?;
-    Ok(row.map(|(blob,)| blob))
+/// Drops a row of one layer, be it an object or a marker. Returns the blob that it named.
+async fn take(tx: &mut Transaction<'static, Sqlite>, layer: i64, key: &[u8]) -> Result<Option<String>, Trouble> {
+    let row: Option<(Option<String>,)> =
+        sqlx::query_as("DELETE FROM objects WHERE layer = ? AND key = ? RETURNING blob")
+            .bind(layer)
+            .bind(key)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(row.and_then(|(blob,)| blob))
 }

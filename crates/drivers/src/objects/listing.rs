@@ -1,6 +1,11 @@
-//! One page of a listing: keys in order, those behind a delimiter folded into common prefixes.
+//! One page of a listing: the keys of all layers in one order, those behind a delimiter folded into common prefixes.
+
+use std::collections::VecDeque;
+
+use sqlx::{Sqlite, Transaction};
 
 use super::index::{Index, Object, ObjectRow};
+use super::layers::chain;
 use super::trouble::Trouble;
 
 /// What a listing covers.
@@ -61,61 +66,116 @@ impl Query {
 }
 
 impl Index {
-    /// One page. Costs as many rows as it has entries, however many keys a common prefix stands for.
+    /// One page. Costs as many rows as it has entries and deleted keys, however many keys a common prefix stands for.
     pub(super) async fn page(&self, generation: i64, query: &Query) -> Result<Page, Trouble> {
-        let (mut page, mut from, below) = (Page::default(), query.start(), above(&query.prefix));
+        let mut page = Page::default();
         if query.limit == 0 {
             return Ok(page);
         }
+        // One view of all layers: between two reads, rows may move from one to another.
+        let mut tx = self.read.begin().await?;
+        let mut merged = Merged::open(&mut tx, generation, query).await?;
         let mut last = None;
+        while let Some((key, object)) = merged.next(&mut tx).await? {
+            if page.objects.len() + page.prefixes.len() == query.limit {
+                page.next = last;
+                return Ok(page);
+            }
+            if let Some(folded) = query.fold(&key) {
+                merged.skip_to(above(&folded));
+                last = Some(folded.clone());
+                page.prefixes.push(folded);
+            } else {
+                last = Some(key.clone());
+                page.objects.push((key, object));
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// One layer, read from front to back.
+struct Cursor {
+    layer: i64,
+    /// Where the next read begins.
+    from: Vec<u8>,
+    ahead: VecDeque<(Vec<u8>, ObjectRow)>,
+    /// Nothing is left behind what is ahead.
+    read_up: bool,
+}
+
+/// What a generation sees in all of its layers, in order of keys: of each the uppermost row, unless that is a marker.
+struct Merged {
+    /// The uppermost first.
+    cursors: Vec<Cursor>,
+    below: Vec<u8>,
+    batch: usize,
+}
+
+impl Merged {
+    async fn open(tx: &mut Transaction<'static, Sqlite>, generation: i64, query: &Query) -> Result<Merged, Trouble> {
+        let layers: Vec<(i64,)> = sqlx::query_as(chain!("SELECT layer FROM chain ORDER BY depth"))
+            .bind(generation)
+            .fetch_all(&mut **tx)
+            .await?;
+        let from = query.start();
+        let cursor = |(layer,)| Cursor { layer, from: from.clone(), ahead: VecDeque::new(), read_up: false };
         let batch = if query.delimiter.is_empty() { query.limit + 1 } else { 64 };
+        Ok(Merged { cursors: layers.into_iter().map(cursor).collect(), below: above(&query.prefix), batch })
+    }
+
+    async fn next(&mut self, tx: &mut Transaction<'static, Sqlite>) -> Result<Option<(Vec<u8>, Object)>, Trouble> {
         loop {
-            let rows = self.rows(generation, &from, &below, batch).await?;
-            let full = rows.len() == batch;
-            for (key, row) in rows {
-                if key < from {
-                    continue; // within a common prefix that this page has already
-                }
-                if page.objects.len() + page.prefixes.len() == query.limit {
-                    page.next = last;
-                    return Ok(page);
-                }
-                if let Some(folded) = query.fold(&key) {
-                    from = above(&folded);
-                    last = Some(folded.clone());
-                    page.prefixes.push(folded);
-                } else {
-                    from = [key.as_slice(), &[0]].concat();
-                    last = Some(key.clone());
-                    page.objects.push((key, Object::from_row(row)?));
+            for cursor in &mut self.cursors {
+                cursor.fill(tx, &self.below, self.batch).await?;
+            }
+            let heads = self.cursors.iter().filter_map(|cursor| cursor.ahead.front().map(|(key, _)| key));
+            let Some(least) = heads.min().cloned() else { return Ok(None) };
+            let mut seen = None;
+            for cursor in &mut self.cursors {
+                if let Some((_, row)) = cursor.ahead.pop_front_if(|(key, _)| *key == least) {
+                    seen.get_or_insert(row);
                 }
             }
-            if !full {
-                return Ok(page);
+            if let Some(object) = seen.map(Object::from_row).transpose()?.flatten() {
+                return Ok(Some((least, object)));
             }
         }
     }
 
-    async fn rows(
-        &self,
-        generation: i64,
-        from: &[u8],
-        below: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, ObjectRow)>, Trouble> {
-        let rows: Vec<(Vec<u8>, String, i64, String, i64, String)> = sqlx::query_as(
+    /// Leaves out what lies before `key`.
+    fn skip_to(&mut self, key: Vec<u8>) {
+        for cursor in &mut self.cursors {
+            while cursor.ahead.pop_front_if(|(ahead, _)| *ahead < key).is_some() {}
+            if cursor.ahead.is_empty() && !cursor.read_up {
+                cursor.from.clone_from(&key);
+            }
+        }
+    }
+}
+
+impl Cursor {
+    async fn fill(&mut self, tx: &mut Transaction<'static, Sqlite>, below: &[u8], batch: usize) -> Result<(), Trouble> {
+        if self.read_up || !self.ahead.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<(Vec<u8>, Option<String>, i64, String, i64, String)> = sqlx::query_as(
             "SELECT key, blob, size, etag, modified, meta FROM objects
-             WHERE generation = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",
+             WHERE layer = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",
         )
-        .bind(generation)
-        .bind(from)
+        .bind(self.layer)
+        .bind(&self.from)
         .bind(below)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.read)
+        .bind(i64::try_from(batch).unwrap_or(i64::MAX))
+        .fetch_all(&mut **tx)
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(key, blob, size, etag, modified, meta)| (key, (blob, size, etag, modified, meta)))
-            .collect())
+        self.read_up = rows.len() < batch;
+        if let Some((last, ..)) = rows.last() {
+            self.from = [last.as_slice(), &[0]].concat();
+        }
+        self.ahead.extend(
+            rows.into_iter().map(|(key, blob, size, etag, modified, meta)| (key, (blob, size, etag, modified, meta))),
+        );
+        Ok(())
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Meta {
     /// Of an upload under way: which checksum its parts have, and whether the object's is one of all its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) checksum_wanted: Option<(String, bool)>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tags: BTreeMap<String, String>,
     /// Sizes of the parts that it was uploaded in; empty when in one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) parts: Vec<u64>,
@@ -87,6 +89,7 @@ macro_rules! content_headers {
             content_disposition: $input.content_disposition.take(),
             cache_control: $input.cache_control.take(),
             expires: $input.expires.as_ref().and_then($crate::objects::meta::http_date),
+            tags: $crate::objects::tagging::parse($input.tagging.as_deref().unwrap_or_default())?,
             ..Default::default()
         }
         .with_user($input.metadata.take())
@@ -99,7 +102,6 @@ pub(super) use content_headers;
 macro_rules! refuse_unkept {
     ($input:expr) => {{
         let lost = [
-            ($input.tagging.is_some(), "tags (x-amz-tagging)"),
             (
                 $input.sse_customer_key.is_some(),
                 "encryption with a customer's key (x-amz-server-side-encryption-customer-key)",

@@ -3,14 +3,18 @@
 //! An ordered index of keys in SQLite and opaque blobs on disk; keys are never paths, so `..`, `//` and `p` beside `p/q`
 //! are plain names. The protocol is the crate s3s's. A bucket, `s3-<env>`, belongs to an environment; each generation of
 //! it has objects and an access key of its own, and the access key of a request decides whose objects are meant.
+//! A generation stands on its baseline's objects and keeps only what it changed itself, so that making one costs the same
+//! whatever the baseline's size.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `door` | HTTP, refusals before S3 begins, CORS |
 //! | `hosts`, `access` | which bucket, whose, and which operations there are |
-//! | `service` | the operations; `reading`, `writing`, `multipart` and `browsing` do them |
-//! | `index`, `generations`, `uploads`, `listing` | rows |
+//! | `service` | the operations; `reading`, `writing`, `multipart`, `browsing` and `tagging` do them |
+//! | `index`, `layers`, `generations`, `snapshots`, `uploads`, `listing` | rows |
 //! | `blobs` | bytes |
+//! | `quota` | how much is too much |
+//! | `filling`, `upstream` | a baseline's objects, from a folder or an S3 server of the operator's |
 //! | `removal` | emptying what was condemned, giving up old uploads |
 //! | `driver` | buckets as resources |
 
@@ -22,17 +26,23 @@ mod checksum;
 mod condition;
 mod door;
 mod driver;
+mod filling;
 mod generations;
 mod hosts;
 mod index;
+mod layers;
 mod listing;
 mod meta;
 mod multipart;
+mod quota;
 mod reading;
 mod removal;
 mod service;
+mod snapshots;
+mod tagging;
 mod trouble;
 mod uploads;
+mod upstream;
 mod writing;
 
 use std::fs::File;
@@ -40,9 +50,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use planner::identity::{EnvId, InstanceKey};
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -54,7 +65,18 @@ use generations::Keyring;
 pub use generations::Usage;
 use hosts::Hosts;
 use index::Index;
+pub use quota::Quota;
+use removal::Remover;
 pub use trouble::Trouble;
+
+/// What an operator may set.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// How much environments may add to their baselines.
+    pub quota: Quota,
+    /// Bytes of the disk that are left free; none: a twentieth, at least 1 GiB.
+    pub reserve: Option<u64>,
+}
 
 /// The store. Dropping it ends its background work.
 #[derive(Debug)]
@@ -63,9 +85,9 @@ pub struct ObjectStore {
     blobs: Blobs,
     keyring: Arc<Keyring>,
     hosts: Hosts,
-    wake: Arc<Notify>,
+    remover: Remover,
     _stop: DropGuard,
-    remover: Mutex<Option<JoinHandle<()>>>,
+    removing: Mutex<Option<JoinHandle<()>>>,
     /// One store per folder: a second one would sweep away what this one is writing.
     _lock: File,
 }
@@ -78,21 +100,35 @@ impl ObjectStore {
     /// # Errors
     /// The folder is in use, belongs to another instance, or cannot be read and written.
     pub async fn open(dir: &Path, key: InstanceKey, domain: &str) -> Result<ObjectStore, Trouble> {
+        ObjectStore::open_with(dir, key, domain, Settings::default()).await
+    }
+
+    /// As [`ObjectStore::open`], with settings of the operator's.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_with(
+        dir: &Path,
+        key: InstanceKey,
+        domain: &str,
+        settings: Settings,
+    ) -> Result<ObjectStore, Trouble> {
         std::fs::create_dir_all(dir)?;
         let lock = lock(dir)?;
-        let index = Index::open(&dir.join("index.sqlite"), &key.instance()).await?;
-        let blobs = Blobs::new(dir.join("blobs"))?;
+        let index = Index::open(&dir.join("index.sqlite"), &key.instance(), settings.quota).await?;
+        let blobs = Blobs::new(dir.join("blobs"), settings.reserve)?;
         let keyring = Arc::new(Keyring::new(key, index.generations(None).await?));
-        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let remover = tokio::spawn(removal::run(index.clone(), blobs.clone(), wake.clone(), stop.clone()));
+        let (wake, gone, stop) = (Arc::new(Notify::new()), Arc::new(watch::Sender::new(0)), CancellationToken::new());
+        let remover = Remover { index: index.clone(), blobs: blobs.clone(), wake, gone };
+        let removing = tokio::spawn(remover.clone().run(stop.clone()));
         Ok(ObjectStore {
             index,
             blobs,
             keyring,
             hosts: Hosts::new(domain),
-            wake,
+            remover,
             _stop: stop.drop_guard(),
-            remover: Mutex::new(Some(remover)),
+            removing: Mutex::new(Some(removing)),
             _lock: lock,
         })
     }
@@ -105,7 +141,10 @@ impl ObjectStore {
         s3.set_auth(access.clone());
         s3.set_access(access);
         s3.set_host(self.hosts.clone());
-        let door = Door { hosts: self.hosts.clone(), keyring: self.keyring.clone(), s3: s3.build() };
+        let mut config = S3Config::default();
+        config.post_object_max_file_size = door::LARGEST_FORM;
+        s3.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        let door = Door::new(self.hosts.clone(), self.keyring.clone(), s3.build());
         Arc::new(door).serve(listener, shutdown).await;
     }
 
@@ -120,10 +159,10 @@ impl ObjectStore {
 
     /// Ends background work and closes the index. No server may be running.
     pub async fn close(&self) {
-        let remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(remover) = remover {
-            remover.abort();
-            let _ = remover.await;
+        let removing = self.removing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(removing) = removing {
+            removing.abort();
+            let _ = removing.await;
         }
         self.index.close().await;
     }

@@ -211,6 +211,7 @@ impl Service {
 
     /// One blob with the bytes of all parts, and the checksum of them all if one is wanted.
     async fn concatenate(&self, parts: &[Stored], algorithm: Option<String>) -> S3Result<(Fresh, Option<Sum>)> {
+        self.blobs.room()?;
         let (fresh, target) = self.blobs.create().await.map_err(Trouble::Io)?;
         let mut sources = Vec::with_capacity(parts.len());
         for part in parts {

@@ -155,7 +155,9 @@ impl Service {
                     Ok(stream) => stream,
                     Err(why) => return Ok(Err(why)),
                 };
+                let tags = i32::try_from(object.meta.tags.len()).ok().filter(|count| *count > 0);
                 let mut output = describe!(GetObjectOutput, object, &slice, checksum);
+                output.tag_count = tags;
                 output.body = Some(StreamingBlob::wrap(stream));
                 Ok(Ok(output))
             })

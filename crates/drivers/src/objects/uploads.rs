@@ -1,7 +1,7 @@
 //! Uploads in parts: their rows, from the first part to the object that they become.
 
 use super::checksum::Sum;
-use super::index::{Guard, Index, Object, Put, is_whole, put_in};
+use super::index::{Guard, Index, Object, Put, open_layer};
 use super::meta::Meta;
 use super::trouble::Trouble;
 
@@ -43,7 +43,7 @@ impl Index {
     /// Begins an upload. False when the generation is on its way out.
     pub(super) async fn begin_upload(&self, generation: i64, upload: &Upload) -> Result<bool, Trouble> {
         let mut tx = self.begin().await?;
-        if !is_whole(&mut tx, generation).await? {
+        if open_layer(&mut tx, generation).await?.is_none() {
             return Ok(false);
         }
         sqlx::query("INSERT INTO uploads (id, generation, key, begun, meta) VALUES (?, ?, ?, ?, ?)")
@@ -96,7 +96,7 @@ impl Index {
     /// Puts a part in the place of the one with its number.
     pub(super) async fn put_part(&self, generation: i64, upload: &str, part: &Part) -> Result<Put, Trouble> {
         let mut tx = self.begin().await?;
-        if !is_whole(&mut tx, generation).await? {
+        if open_layer(&mut tx, generation).await?.is_none() {
             return Ok(Put::Closed);
         }
         let there: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM uploads WHERE id = ? AND generation = ?")
@@ -125,6 +125,9 @@ impl Index {
         .bind(part.checksum.as_ref().map(serde_json::to_string).transpose()?)
         .execute(&mut *tx)
         .await?;
+        if let Some(limit) = self.quota.exceeded(&mut tx, generation).await? {
+            return Ok(Put::Full(limit));
+        }
         tx.commit().await?;
         Ok(Put::Done(replaced.into_iter().map(|(blob,)| blob).collect()))
     }
@@ -153,7 +156,7 @@ impl Index {
     ) -> Result<Put, Trouble> {
         let mut tx = self.begin().await?;
         let Some(mut freed) = drop_upload(&mut tx, generation, &upload.id).await? else { return Ok(Put::Missing) };
-        let put = put_in(&mut tx, generation, &upload.key, object, guard).await?;
+        let put = self.put_in(&mut tx, generation, &upload.key, object, guard).await?;
         let Put::Done(replaced) = put else { return Ok(put) };
         tx.commit().await?;
         freed.extend(replaced);

@@ -11,12 +11,17 @@ use super::checksum::{Claims, Digested, Digests, Sum, announced, claimed, kind, 
 use super::condition::{Conditions, guard, source_conditions, timestamp};
 use super::index::{Guard, Object, Put, now};
 use super::meta::{content_headers, refuse_unkept};
+use super::quota::over_quota;
 use super::reading::only_version;
 use super::service::{Service, to_the_end};
+use super::tagging;
 use super::trouble::Trouble;
 
 /// How much is gathered before it is written.
 const BUFFER: usize = 256 << 10;
+
+/// After so many bytes the disk is looked at again.
+const LOOK: u64 = 64 << 20;
 
 /// The most that one request may upload: S3's own limit.
 const LARGEST: u64 = 5 << 30;
@@ -42,6 +47,7 @@ pub(super) fn done(put: Put, missing: S3ErrorCode) -> S3Result<Vec<String>> {
         Put::Refused => Err(S3ErrorCode::PreconditionFailed.into()),
         Put::Missing => Err(missing.into()),
         Put::Closed => Err(S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, "the bucket is being removed")),
+        Put::Full(limit) => Err(over_quota(limit)),
     }
 }
 
@@ -54,13 +60,18 @@ impl Service {
         trailers: Option<TrailingHeaders>,
     ) -> S3Result<(Fresh, Digested)> {
         let mut digests = Digests::new(claims.checksum.as_ref().map(|(algorithm, _)| algorithm.as_str()))?;
+        self.blobs.room()?;
         let (fresh, file) = self.blobs.create().await.map_err(Trouble::Io)?;
         let mut file = BufWriter::with_capacity(BUFFER, file);
-        let (mut body, mut length) = (body, 0);
+        let (mut body, mut length, mut unlooked) = (body, 0, 0);
         while let Some(chunk) = next_chunk(body.as_mut()).await? {
             length += chunk.len() as u64;
             if length > LARGEST {
                 return Err(S3ErrorCode::EntityTooLarge.into());
+            }
+            if length - unlooked > LOOK {
+                unlooked = length;
+                self.blobs.room()?;
             }
             digests.update(&chunk);
             file.write_all(&chunk).await.map_err(Trouble::Io)?;
@@ -140,27 +151,52 @@ impl Service {
         let conditions = source_conditions!(input);
         let replace =
             input.metadata_directive.as_ref().is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
-        if source == input.key && !replace {
+        if source == input.key && !replace && input.tagging_directive.is_none() {
             let text = "copying an object onto itself needs x-amz-metadata-directive: REPLACE";
             return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
         }
-        let (conditions, blobs) = (&conditions, &self.blobs);
-        let (mut object, fresh) = self
-            .with_blob(generation.id, &source, |object| async move {
-                conditions.check_source(&object)?;
-                Ok(blobs.link(&object.blob).await.map(|fresh| (object, fresh)))
-            })
-            .await?;
-        if replace {
-            let kept = std::mem::replace(&mut object.meta, content_headers!(input)?);
-            object.meta.checksum = kept.checksum;
-            object.meta.parts = kept.parts;
+        let key = std::mem::take(&mut input.key);
+        let headers = if replace { Some(content_headers!(input)?) } else { None };
+        let replace = |directive: &TaggingDirective| directive.as_str() == TaggingDirective::REPLACE;
+        let replaces_tags = input.tagging_directive.as_ref().is_some_and(replace);
+        let tags = tagging::parse(input.tagging.as_deref().unwrap_or_default())?;
+        loop {
+            let mut object = self.find(generation.id, &source).await?;
+            conditions.check_source(&object)?;
+            if let Some(headers) = &headers {
+                let kept = std::mem::replace(&mut object.meta, headers.clone());
+                object.meta.checksum = kept.checksum;
+                object.meta.parts = kept.parts;
+                object.meta.tags = kept.tags;
+            }
+            if replaces_tags {
+                object.meta.tags.clone_from(&tags);
+            }
+            object.modified = now();
+            let result = copied(&object.etag, object.modified, object.meta.checksum.as_ref());
+            // The same bytes under another key. Replaced in between, there is another version to be copied.
+            if self.store_copy(generation.id, key.clone(), object).await? {
+                return Ok(S3Response::new(CopyObjectOutput {
+                    copy_object_result: Some(result),
+                    ..Default::default()
+                }));
+            }
         }
-        object.blob = fresh.name().to_owned();
-        object.modified = now();
-        let result = copied(&object.etag, object.modified, object.meta.checksum.as_ref());
-        self.store(generation.id, std::mem::take(&mut input.key), object, fresh, Guard::Always).await?;
-        Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
+    }
+
+    /// False when the object's bytes are gone.
+    async fn store_copy(&self, generation: i64, key: String, object: Object) -> S3Result<bool> {
+        let service = self.clone();
+        to_the_end(async move {
+            match service.index.put_copy(generation, key.as_bytes(), &object, &Guard::Always).await? {
+                Put::Missing => Ok(false),
+                put => {
+                    service.blobs.unlink(done(put, S3ErrorCode::NoSuchKey)?).await;
+                    Ok(true)
+                }
+            }
+        })
+        .await
     }
 
     pub(super) async fn delete(
@@ -203,7 +239,7 @@ impl Service {
         let service = self.clone();
         to_the_end(async move {
             let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
-            let freed = service.index.delete(generation, &keys).await?;
+            let freed = done(service.index.delete(generation, &keys).await?, S3ErrorCode::NoSuchKey)?;
             service.blobs.unlink(freed).await;
             Ok(())
         })

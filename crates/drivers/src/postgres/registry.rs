@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS databases (
     made_at     timestamptz NOT NULL DEFAULT now()
 );
 ALTER TABLE databases ADD COLUMN IF NOT EXISTS template text NOT NULL DEFAULT '';
+-- A copy of another environment's, and which one is closed for it at the moment.
+ALTER TABLE databases ADD COLUMN IF NOT EXISTS carried boolean NOT NULL DEFAULT false;
+ALTER TABLE databases ADD COLUMN IF NOT EXISTS carrying text;
 CREATE INDEX IF NOT EXISTS databases_by_env ON databases (env);
 CREATE TABLE IF NOT EXISTS baselines (
     version     text PRIMARY KEY,
@@ -44,7 +47,7 @@ CREATE TABLE IF NOT EXISTS baselines (
     sealed_at   timestamptz NOT NULL DEFAULT now()
 );";
 
-const COLUMNS: &str = "r.env, r.generation, r.project, r.sha, r.trust, r.fingerprint, r.baseline, \
+const COLUMNS: &str = "r.env, r.generation, r.project, r.sha, r.trust, r.fingerprint, r.baseline, r.carried, \
      r.complete AND d.oid IS NOT NULL AS whole, d.oid IS NOT NULL AS there \
      FROM databases r LEFT JOIN pg_database d ON d.datname = r.name";
 
@@ -55,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) observed: Observed,
     /// The database exists, complete or not.
     pub(crate) there: bool,
+    /// It is a copy of another environment's.
+    pub(crate) carried: bool,
 }
 
 impl Entry {
@@ -80,6 +85,7 @@ impl Entry {
             generation: u32::try_from(row.try_get::<i64, _>("generation").ok()?).ok()?,
             observed,
             there: row.try_get("there").ok()?,
+            carried: row.try_get("carried").ok()?,
         })
     }
 }
@@ -105,16 +111,18 @@ pub(crate) struct Begun<'a> {
     pub(crate) of: &'a planner::spec::Origin,
     pub(crate) fingerprint: &'a Fingerprint,
     pub(crate) baseline: &'a str,
-    /// The version of the template that it is copied from.
-    pub(crate) template: &'a str,
+    /// The version of the template that it is copied from, as [`super::template::version`] writes it.
+    pub(crate) template: String,
+    /// It is copied from another environment's.
+    pub(crate) carried: bool,
 }
 
 /// Says what is about to be made, before the first of it is.
 pub(crate) async fn begin(connection: &mut PgConnection, begun: &Begun<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO databases (name, env, generation, project, sha, trust, fingerprint, baseline, template) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET project = $4, sha = $5, trust = $6, \
-         fingerprint = $7, baseline = $8, template = $9, complete = false, made_at = now()",
+        "INSERT INTO databases (name, env, generation, project, sha, trust, fingerprint, baseline, template, carried) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO UPDATE SET project = $4, sha = $5, trust = $6, \
+         fingerprint = $7, baseline = $8, template = $9, carried = $10, complete = false, made_at = now()",
     )
     .bind(names::database(begun.env, begun.generation))
     .bind(begun.env.as_str())
@@ -124,7 +132,8 @@ pub(crate) async fn begin(connection: &mut PgConnection, begun: &Begun<'_>) -> R
     .bind(begun.of.trust.as_str())
     .bind(&begun.fingerprint.0)
     .bind(begun.baseline)
-    .bind(begun.template)
+    .bind(&begun.template)
+    .bind(begun.carried)
     .execute(connection)
     .await?;
     Ok(())
@@ -142,7 +151,8 @@ pub(crate) async fn sealed(connection: &mut PgConnection, version: &str) -> Resu
 pub(crate) async fn unused(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT version FROM baselines b WHERE version LIKE '%+%' \
-         AND NOT EXISTS (SELECT FROM databases d WHERE d.template = b.version)",
+         AND NOT EXISTS (SELECT FROM databases d WHERE d.template = b.version) \
+         AND NOT EXISTS (SELECT FROM stock s WHERE s.name <> 'main' AND s.version || '+' || s.extensions = b.version)",
     )
     .fetch_all(connection)
     .await
@@ -153,6 +163,11 @@ pub(crate) async fn unused(connection: &mut PgConnection) -> Result<Vec<String>,
 pub(crate) async fn lock(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock(hashtextextended($1, 0))").bind(name).execute(connection).await?;
     Ok(())
+}
+
+/// Holds a name if nobody else does.
+pub(crate) async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))").bind(name).fetch_one(connection).await
 }
 
 /// Lets a name go before that.

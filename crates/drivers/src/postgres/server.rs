@@ -21,6 +21,7 @@ use super::installed::{Account, Installed};
 use super::process::{last_line, last_words, running, workers};
 use super::settings::{ADMIN, ServerSettings};
 use super::template::PRELOADED;
+use super::tools::Tools;
 
 /// How long a start may take; after a crash it goes through its log first.
 const START: Duration = Duration::from_secs(120);
@@ -139,6 +140,17 @@ impl Server {
             .database(database)
             .ssl_mode(PgSslMode::Disable)
             .application_name("sidestage")
+    }
+
+    /// Its programs, for whoever loads data.
+    pub(crate) fn tools(&self) -> Tools {
+        Tools {
+            bin: self.installed.bin.clone(),
+            account: self.account.clone(),
+            home: self.settings.home.clone(),
+            host: self.settings.address.to_string(),
+            port: self.settings.port,
+        }
     }
 
     /// Stops the server, connections and all. `revive` starts it again.

@@ -143,7 +143,7 @@ async fn seal(registry: &mut PgConnection, database: &str, version: &str) -> Res
 
 /// # Errors
 /// The first extension that the server does not have, with the package that brings it.
-async fn installed(registry: &mut PgConnection, extensions: &BTreeSet<String>) -> Result<(), Failure> {
+pub(super) async fn installed(registry: &mut PgConnection, extensions: &BTreeSet<String>) -> Result<(), Failure> {
     let there: Vec<String> = sqlx::query_scalar("SELECT name::text FROM pg_available_extensions")
         .fetch_all(&mut *registry)
         .await
@@ -157,7 +157,7 @@ async fn installed(registry: &mut PgConnection, extensions: &BTreeSet<String>) -
     Err(Failure::permanent(format!("the extension {name} is not installed on the database server: install {package}")))
 }
 
-fn refused(name: &str, error: sqlx::Error) -> Failure {
+pub(super) fn refused(name: &str, error: sqlx::Error) -> Failure {
     match failure(error) {
         Failure::Permanent { text } => Failure::permanent(format!("the extension {name} cannot be made: {text}")),
         Failure::Transient { text } => Failure::transient(format!("the extension {name} cannot be made: {text}")),

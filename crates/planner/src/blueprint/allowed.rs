@@ -1,5 +1,6 @@
 //! Whether the operator allows what a manifest asks for, and has set what it needs.
 
+use crate::facts::EMPTY_NAME;
 use crate::identity::ProjectName;
 use crate::injected;
 use crate::manifest::Manifest;
@@ -20,10 +21,10 @@ pub fn allowed(manifest: &Manifest, policy: &Policy, project: &ProjectPolicy, of
             return Err(format!("service.{name}: the image {image} is not on the operator's list `images`"));
         }
     }
-    for baseline in [&manifest.database, &manifest.objects].into_iter().flatten() {
-        if baseline != "default" && !project.baselines.contains(baseline) {
-            return Err(format!("the baseline {baseline} is not on the operator's list `baselines`"));
-        }
+    // Foreign code gets what the operator has set aside for it, whatever it names.
+    let named = [&manifest.database, &manifest.objects].into_iter().flatten();
+    for baseline in named.filter(|_| !of.trust.is_foreign()) {
+        may_name(project, baseline)?;
     }
     if let Some(name) = manifest.extensions.iter().find(|name| !policy.extensions.contains(*name)) {
         return Err(format!("database.extensions: {name} is not on the operator's list `[database] extensions`"));
@@ -33,6 +34,17 @@ pub fn allowed(manifest: &Manifest, policy: &Policy, project: &ProjectPolicy, of
     }
     hosts(manifest, policy, project)?;
     secrets(manifest, project, of)
+}
+
+/// Whether manifests and people of a project may name this baseline. Nothing is granted by the empty one.
+///
+/// # Errors
+/// One line: which list it is not on.
+pub fn may_name(project: &ProjectPolicy, baseline: &str) -> Result<(), String> {
+    if baseline == EMPTY_NAME || project.baselines.contains(baseline) {
+        return Ok(());
+    }
+    Err(format!("the baseline {baseline} is not on the operator's list `baselines`"))
 }
 
 /// Memory and data within the operator's limits.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::BRIEF;
 use super::address::Address;
+use super::baseline::copying;
 use crate::event::Source;
-use crate::facts::Begun;
+use crate::facts::{BaselineRow, Begun, EMPTY, parse_version};
 use crate::fingerprint::fingerprint;
 use crate::identity::{EnvId, InstanceKey};
 use crate::manifest::Manifest;
@@ -21,6 +22,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// Everything that a generation's parts follow from.
 pub(super) struct Draft<'a> {
     pub(super) key: &'a InstanceKey,
+    pub(super) baselines: &'a BTreeMap<String, BaselineRow>,
     pub(super) policy: &'a Policy,
     pub(super) of: &'a Origin,
     pub(super) begun: &'a Begun,
@@ -55,18 +57,51 @@ impl Draft<'_> {
     }
 
     fn data(&self) -> Vec<Resource> {
-        let (of, from) = (self.of.clone(), DataFrom::Baseline(self.begun.baseline.clone()));
+        let (of, begun) = (self.of.clone(), self.begun);
         let mut data = Vec::new();
         if self.manifest.database.is_some() {
-            let extensions = self.manifest.extensions.clone();
-            let spec = Spec::Database { of: of.clone(), from: from.clone(), extensions };
-            data.push(self.part(Backend::Postgres, Kind::Database, "main", spec, Vec::new()));
+            let (from, needs) = self.origin(Backend::Postgres, Kind::Database, &begun.baseline);
+            let spec = Spec::Database { of: of.clone(), from, extensions: self.manifest.extensions.clone() };
+            data.push(self.part(Backend::Postgres, Kind::Database, "main", spec, needs));
         }
         if self.manifest.objects.is_some() {
+            let (from, needs) = self.origin(Backend::Objects, Kind::Bucket, begun.objects());
             let spec = Spec::Bucket { of, from, public: self.manifest.public.clone() };
-            data.push(self.part(Backend::Objects, Kind::Bucket, "main", spec, Vec::new()));
+            data.push(self.part(Backend::Objects, Kind::Bucket, "main", spec, needs));
         }
         data
+    }
+
+    /// Where a part's data begin, and what must be there for it: what is copied, and the objects of the baseline that a
+    /// bucket goes on reading.
+    fn origin(&self, backend: Backend, kind: Kind, baseline: &str) -> (DataFrom, Vec<ResourceId>) {
+        let database = kind == Kind::Database;
+        let of_baseline = if database { ResourceId::template(baseline) } else { ResourceId::snapshot(baseline) };
+        let (baseline, mut needs) = (baseline.to_owned(), Vec::new());
+        let carried = self.begun.carried.as_ref().filter(|from| if database { from.database } else { from.objects });
+        if baseline != EMPTY && (carried.is_none() || !database) {
+            needs.push(of_baseline);
+        }
+        let Some(carried) = carried else { return (DataFrom::Baseline(baseline), needs) };
+        let (owner, generation) = (Owner::Env(carried.env.clone()), carried.generation);
+        let from = ResourceId { backend, owner, generation, kind, name: "main".to_owned() };
+        needs.push(from.clone());
+        (DataFrom::Carry { from, baseline }, needs)
+    }
+
+    /// How long making a part's data may take.
+    fn copying(&self, from: &DataFrom, database: bool) -> Duration {
+        match from {
+            DataFrom::Baseline(version) if version == EMPTY => BRIEF,
+            DataFrom::Baseline(version) => {
+                let known = parse_version(version).and_then(|(name, number)| {
+                    let size = self.baselines.get(name)?.versions.get(&number)?.size;
+                    if database { size.database } else { size.objects }
+                });
+                copying(known)
+            }
+            DataFrom::Carry { .. } => copying(None),
+        }
     }
 
     /// Data of companions.
@@ -105,6 +140,8 @@ impl Draft<'_> {
         let fingerprint = fingerprint(&id, self.of, image, baseline);
         let deadline = match &spec {
             Spec::Job(container) | Spec::Container(container) => container.start_timeout + MARGIN,
+            Spec::Database { from, .. } => self.copying(from, true),
+            Spec::Bucket { from, .. } => self.copying(from, false),
             _ => BRIEF,
         };
         Resource { id, spec, run: Run::Running, needs, deadline, fingerprint }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Blueprint, blueprint};
+use super::{Blueprint, baseline, blueprint};
 use crate::facts::{Begun, EnvRow};
-use crate::identity::EnvId;
+use crate::identity::{EnvId, Time};
+use crate::resource::Resource;
 use crate::standing::Standing;
 
 /// The blueprints of all generations that are wanted. They follow from facts that never change for a generation, so
@@ -12,6 +13,19 @@ use crate::standing::Standing;
 #[derive(Debug, Default)]
 pub struct Blueprints {
     drawn: BTreeMap<EnvId, Vec<Drawn>>,
+    versions: Vec<DrawnVersion>,
+    spares: Vec<Resource>,
+}
+
+/// Template and snapshot of a baseline's version.
+#[derive(Debug)]
+pub struct DrawnVersion {
+    /// They are complete, and never made again.
+    pub sealed: bool,
+    /// When it was asked for.
+    pub asked: Time,
+    /// What it consists of.
+    pub parts: Vec<Resource>,
 }
 
 #[derive(Debug)]
@@ -24,6 +38,14 @@ impl Blueprints {
     /// Draws what is missing and drops what is not wanted any more.
     pub fn refresh(&mut self, standing: &Standing<'_>) {
         let facts = standing.facts;
+        let versions = facts.baselines.values().flat_map(|row| row.versions.iter().map(move |one| (row, one)));
+        let drawn = versions.map(|(row, (number, version))| DrawnVersion {
+            sealed: version.sealed.is_some(),
+            asked: version.asked,
+            parts: baseline::parts(row, *number, version),
+        });
+        self.versions = drawn.collect();
+        self.spares = baseline::spares(facts, standing.policy);
         self.drawn.retain(|env, _| facts.envs.get(env).is_some_and(EnvRow::is_live));
         for (id, row) in facts.envs.iter().filter(|(_, row)| row.is_live()) {
             let ready = row.ready.as_ref().map(|ready| &ready.begun);
@@ -41,6 +63,18 @@ impl Blueprints {
                 }
             }
         }
+    }
+
+    /// Versions of baselines, current or not.
+    #[must_use]
+    pub fn versions(&self) -> &[DrawnVersion] {
+        &self.versions
+    }
+
+    /// Clones that are made ahead.
+    #[must_use]
+    pub fn spares(&self) -> &[Resource] {
+        &self.spares
     }
 
     /// Whether all wanted generations of a live environment could be drawn. If not, everything of it is left alone.

@@ -2,6 +2,7 @@
 
 mod address;
 mod allowed;
+mod baseline;
 mod draft;
 mod drawn;
 mod image;
@@ -16,8 +17,9 @@ use crate::resource::{Kind, Resource, ResourceId};
 use crate::spec::{Container, ImageSource, Origin, Spec};
 
 pub use address::{Address, address, app_hosts};
-pub use allowed::allowed;
-pub use drawn::Blueprints;
+pub use allowed::{allowed, may_name};
+pub use baseline::copying;
+pub use drawn::{Blueprints, DrawnVersion};
 
 /// How long making a network, a database or a bucket may take; removals and rests too.
 pub const BRIEF: Duration = Duration::from_secs(60);
@@ -102,6 +104,16 @@ pub fn blueprint(
     let manifest = source.manifest.as_ref().map_err(Clone::clone)?;
     let env = facts.ids.get(&(of.project.clone(), of.sha)).map(|ids| ids.at(of.trust).clone());
     let env = env.ok_or("the commit is not known")?;
-    let draft = draft::Draft { key: &facts.key, policy, of, begun, source, manifest, address, env };
+    let draft = draft::Draft {
+        key: &facts.key,
+        baselines: &facts.baselines,
+        policy,
+        of,
+        begun,
+        source,
+        manifest,
+        address,
+        env,
+    };
     Ok(Blueprint { parts: draft.parts()? })
 }

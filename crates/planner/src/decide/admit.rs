@@ -78,7 +78,7 @@ impl<'a> Eyes<'a> {
         }
         let claim = self.standing.claim(commit, trust)?;
         let of = crate::spec::Origin { project: commit.project.clone(), sha: commit.sha, trust };
-        self.buildable(&of).ok()?;
+        self.startable(&of, row.and_then(EnvRow::chosen)).ok()?;
         Some(Candidate { id, commit, trust, row, claim })
     }
 

@@ -3,13 +3,10 @@
 use super::admit::{Candidate, Place};
 use super::{Draft, Eyes};
 use crate::blueprint::{Blueprint, blueprint};
-use crate::facts::{Begun, EnvRow, Fact};
+use crate::facts::{Begun, EMPTY, EnvRow, Fact};
 use crate::identity::{EnvId, Time, Trust};
 use crate::resource::{Kind, Phase, Reason, ResourceId};
 use crate::spec::Origin;
-
-/// The baseline version of now: empty, until operators fill baselines.
-const BASELINE: &str = "default@1";
 
 /// Begins what is wanted and has a place, or needs none yet, and the next generations that people asked for. Only with
 /// every backend known: what a lost store left must be seen first.
@@ -26,7 +23,8 @@ pub(super) fn begin(eyes: &Eyes<'_>) -> Vec<Fact> {
     }
     for (id, row) in &eyes.facts().envs {
         let may = row.is_live() && row.held.is_none() && !eyes.is_left(row);
-        if row.again.is_some() && may && eyes.buildable(&row.of).is_ok() {
+        let asked = row.again.is_some() && eyes.startable(&row.of, row.chosen()).is_ok();
+        if may && (asked || eyes.has_lost_source(row)) {
             eyes.begin_again(id, row, draft.edit(id, row));
         }
     }
@@ -72,20 +70,20 @@ impl Eyes<'_> {
     /// The next generation beside the one there is; its data is made anew.
     pub(super) fn begin_again(&self, id: &EnvId, before: &EnvRow, row: &mut EnvRow) {
         let generation = self.next_generation(id, before);
-        let again = before.again;
+        let again = before.again.as_ref();
         let same = before.begun.as_ref().map_or(0, |begun| begun.rebuilt);
         let rebuilt = if again.is_some_and(|again| again.rebuild) { generation } else { same };
         let asked = again.map_or(self.now(), |again| again.at);
-        row.begun = Some(Begun {
-            generation,
-            at: self.now(),
-            asked,
-            baseline: BASELINE.to_owned(),
-            rebuilt,
-            filled: false,
-            released: false,
-            cause: Some(if again.is_some() { Reason::Person } else { Reason::Vanished }),
-        });
+        let cause = if again.is_some() {
+            Reason::Person
+        } else if self.has_lost_source(before) {
+            Reason::Replaced
+        } else {
+            Reason::Vanished
+        };
+        let mut begun = self.from_baseline(before, generation, asked, rebuilt);
+        begun.cause = Some(cause);
+        row.begun = Some(begun);
         (row.again, row.held, row.let_go) = (None, None, false);
     }
 
@@ -107,10 +105,24 @@ impl Eyes<'_> {
         }
         let generation = self.next_generation(id, row);
         // `rebuild` of what is not there begins with a new image too.
-        let rebuilt = if row.again.is_some_and(|again| again.rebuild) { generation } else { 0 };
-        let baseline = BASELINE.to_owned();
+        let rebuilt = if row.again.as_ref().is_some_and(|again| again.rebuild) { generation } else { 0 };
+        let begun = self.from_baseline(row, generation, asked, rebuilt);
+        if never { self.carried(&row.of, begun) } else { begun }
+    }
+
+    /// A generation that starts from what a person has chosen, else from what its manifest names. Where that is not there
+    /// it waits for the version that it had.
+    fn from_baseline(&self, row: &EnvRow, generation: u32, asked: Time, rebuilt: u32) -> Begun {
+        let source = self.buildable(&row.of).ok();
+        let versions = source.and_then(|source| self.versions(&row.of, source, row.chosen()).ok());
+        let (baseline, objects) = versions.unwrap_or_else(|| match &row.begun {
+            Some(begun) => (begun.baseline.clone(), begun.objects().to_owned()),
+            None => (EMPTY.to_owned(), EMPTY.to_owned()),
+        });
+        let objects = Some(objects).filter(|objects| *objects != baseline);
         let (filled, released) = (false, false);
-        Begun { generation, at: self.now(), asked, baseline, rebuilt, filled, released, cause: None }
+        let at = self.now();
+        Begun { generation, at, asked, baseline, objects, carried: None, rebuilt, filled, released, cause: None }
     }
 
     /// The highest generation that exists, if it is whole: all its data there, nothing of it on its way out. Whether it
@@ -119,13 +131,19 @@ impl Eyes<'_> {
         let generation = self.highest_seen(id);
         let source = self.buildable(&row.of).ok().filter(|_| generation > 0)?;
         let address = self.standing.address(&row.of);
-        let baseline = self.seen_of(id).find_map(|(_, observed)| observed.outputs.baseline.clone());
-        let baseline = baseline.unwrap_or_else(|| BASELINE.to_owned());
+        let version = |kind: Kind| {
+            let mut seen = self.seen_of(id).filter(|(id, _)| id.generation == generation && id.kind == kind);
+            seen.find_map(|(_, observed)| observed.outputs.baseline.clone())
+        };
+        let (database, objects) = (version(Kind::Database), version(Kind::Bucket));
+        let baseline = database.or_else(|| objects.clone()).unwrap_or_else(|| EMPTY.to_owned());
         let mut begun = Begun {
             generation,
             at: self.now(),
             asked,
+            objects: objects.filter(|objects| *objects != baseline),
             baseline,
+            carried: None,
             rebuilt: 0,
             filled: true,
             released: false,

@@ -5,7 +5,9 @@
 
 mod admit;
 mod adopt;
+pub(crate) mod baselines;
 mod begin;
+mod carry;
 mod forget;
 mod gone;
 mod images;
@@ -49,7 +51,8 @@ pub struct Eyes<'a> {
 /// One round of decisions; none if there is nothing left to decide.
 #[must_use]
 pub fn decide(eyes: &Eyes<'_>) -> Vec<Fact> {
-    let rules: [fn(&Eyes<'_>) -> Vec<Fact>; 9] = [
+    let rules: [fn(&Eyes<'_>) -> Vec<Fact>; 10] = [
+        baselines::baselines,
         adopt::adopt,
         ready::filled,
         ready::ready,
@@ -84,7 +87,7 @@ impl<'a> Eyes<'a> {
         eyes
     }
 
-    fn facts(&self) -> &'a Facts {
+    pub(crate) fn facts(&self) -> &'a Facts {
         self.standing.facts
     }
 
@@ -130,6 +133,18 @@ impl<'a> Eyes<'a> {
         let project = project.filter(|_| !self.facts().taken_out.contains(&of.project));
         let project = project.ok_or_else(|| Obstacle::Blocked("the project is not in the configuration".to_owned()))?;
         allowed(manifest, self.policy(), project, of).map_err(Obstacle::Blocked)?;
+        Ok(source)
+    }
+}
+
+impl<'a> Eyes<'a> {
+    /// What the commit is made of, if a generation of it can begin: it can be made, and what it starts from is there.
+    ///
+    /// # Errors
+    /// As [`Eyes::buildable`].
+    pub fn startable(&self, of: &Origin, chosen: Option<&str>) -> Result<&'a Source, Obstacle> {
+        let source = self.buildable(of)?;
+        self.versions(of, source, chosen).map_err(Obstacle::Blocked)?;
         Ok(source)
     }
 }

@@ -17,6 +17,13 @@ pub fn orphans(eyes: &Eyes<'_>) -> BTreeSet<Owner> {
     if !eyes.ledger.has_heard_all() {
         return BTreeSet::new();
     }
+    let blind = !eyes.sees_all();
+    let versions = eyes.inventory.seen.keys().filter_map(|id| match &id.owner {
+        // What is whole is taken up; the rest is half made, and nobody knows of what.
+        Owner::Baseline(version) if !blind && !eyes.knows_version(version) => Some(id.owner.clone()),
+        _ => None,
+    });
+    let versions: BTreeSet<Owner> = versions.collect();
     let owners: BTreeSet<&EnvId> = eyes
         .inventory
         .seen
@@ -28,10 +35,11 @@ pub fn orphans(eyes: &Eyes<'_>) -> BTreeSet<Owner> {
         .collect();
     let unknown: BTreeSet<&EnvId> = owners.into_iter().filter(|env| !eyes.is_known(env)).collect();
     if unknown.is_empty() {
-        return BTreeSet::new();
+        return versions;
     }
     let coming: BTreeSet<&EnvId> = eyes.to_be_taken_up().collect();
-    unknown.into_iter().filter(|env| !coming.contains(env)).map(|env| Owner::Env(env.clone())).collect()
+    let unknown = unknown.into_iter().filter(|env| !coming.contains(env)).map(|env| Owner::Env(env.clone()));
+    unknown.chain(versions).collect()
 }
 
 /// Decides on orphans whose time is up. More than half of all environments, and more than three, are held back until a
@@ -40,7 +48,11 @@ pub(super) fn condemn(eyes: &Eyes<'_>) -> Vec<Fact> {
     let condemned = &eyes.facts().condemned;
     let over = |owner: &Owner| {
         let gone = eyes.sees_all() && eyes.inventory.of(owner).next().is_none();
-        gone || matches!(owner, Owner::Env(env) if eyes.is_known(env))
+        gone || match owner {
+            Owner::Env(env) => eyes.is_known(env),
+            Owner::Baseline(version) => eyes.knows_version(version),
+            _ => false,
+        }
     };
     let mut facts: Vec<Fact> = condemned.keys().filter(|owner| over(owner)).cloned().map(Fact::Pardoned).collect();
     let now = eyes.now();

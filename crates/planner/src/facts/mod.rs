@@ -1,5 +1,7 @@
 //! What people and forges said, and what was decided once and must not be forgotten. Rows of the store.
 
+mod baseline;
+mod fact;
 mod row;
 mod rows;
 
@@ -15,9 +17,14 @@ use crate::identity::{EnvId, InstanceKey, ProjectName, Ref, Sha, Trust};
 use crate::policy::{Policy, ProjectPolicy, StageMode};
 use crate::resource::{Owner, ResourceId};
 
+pub use baseline::{
+    BaselineRow, DEFAULT, EMPTY, EMPTY_NAME, MAX_SHRINK, Recipe, Size, Stand, Version, parse_version, shown_version,
+    version_name,
+};
+pub use fact::Fact;
 pub use row::{Row, Table};
 pub use rows::{
-    Again, Approval, Asked, Begun, Condemned, EnvRow, Gone, ImageRow, Listed, Ready, RefRow, Sent, SourceRow,
+    Again, Approval, Asked, Begun, Carried, Condemned, EnvRow, Gone, ImageRow, Listed, Ready, RefRow, Sent, SourceRow,
 };
 
 /// The environments of one commit, one for each trust.
@@ -40,33 +47,6 @@ impl Ids {
     }
 }
 
-/// One decision, as a row.
-#[derive(Debug, Clone)]
-pub enum Fact {
-    /// An environment as it is from now on.
-    Env(Box<EnvRow>),
-    /// An environment that nobody needs to remember any more.
-    NoEnv(EnvId),
-    /// An approval as it is from now on.
-    Approval(Box<Approval>),
-    /// An approval that nobody needs to remember any more.
-    NoApproval(ProjectName, Sha),
-    /// A ref that nobody needs to remember any more.
-    NoRef(ProjectName, Ref),
-    /// A commit that nobody needs to remember any more.
-    NoSource(ProjectName, Sha),
-    /// An orphan's removal.
-    Condemned(Condemned),
-    /// An orphan that is gone or is none any more.
-    Pardoned(Owner),
-    /// A shared image as it is from now on.
-    Image(ImageRow),
-    /// A shared image that is gone.
-    NoImage(ResourceId),
-    /// A project that is not in the configuration, and of which nothing is left.
-    NoProject(ProjectName),
-}
-
 /// All facts, in memory. Every change goes through a `put`, which remembers the row for the store.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -86,6 +66,8 @@ pub struct Facts {
     pub images: BTreeMap<ResourceId, ImageRow>,
     /// What forges were told to show, by place.
     pub told: BTreeMap<(ProjectName, Place), ToldRow>,
+    /// Baselines by name, and for a while those that were removed.
+    pub baselines: BTreeMap<String, BaselineRow>,
     /// Projects as they were configured last.
     pub projects: BTreeMap<ProjectName, ProjectPolicy>,
     /// Those of them that are not in the configuration any more: derived.
@@ -117,6 +99,7 @@ impl Facts {
             condemned: BTreeMap::new(),
             images: BTreeMap::new(),
             told: BTreeMap::new(),
+            baselines: BTreeMap::new(),
             projects: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
@@ -185,6 +168,10 @@ impl Facts {
             Table::Told => {
                 let of: ToldRow = parse(row, value)?;
                 self.told.insert((of.project.clone(), of.place.clone()), of);
+            }
+            Table::Baselines => {
+                let of: BaselineRow = parse(row, value)?;
+                self.baselines.insert(of.name.clone(), of);
             }
             Table::Audit => {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
@@ -318,6 +305,19 @@ impl Facts {
             self.checks.insert(key, checks);
         }
     }
+    /// Writes a baseline.
+    pub fn put_baseline(&mut self, row: BaselineRow) {
+        if self.baselines.get(&row.name) != Some(&row) {
+            self.save(Table::Baselines, row.name.clone(), Some(&row));
+            self.baselines.insert(row.name.clone(), row);
+        }
+    }
+
+    /// Forgets a baseline.
+    pub fn drop_baseline(&mut self, name: &str) {
+        self.baselines.remove(name);
+        self.save::<()>(Table::Baselines, name.to_owned(), None);
+    }
 
     /// Forgets a commit that was read.
     pub fn drop_source(&mut self, key: &(ProjectName, Sha)) {
@@ -363,23 +363,6 @@ impl Facts {
     pub fn pardon(&mut self, owner: &Owner) {
         self.condemned.remove(owner);
         self.save::<()>(Table::Condemned, owner.to_string(), None);
-    }
-
-    /// Takes over a decision.
-    pub fn accept(&mut self, fact: Fact) {
-        match fact {
-            Fact::Env(row) => self.put_env(*row),
-            Fact::NoEnv(id) => self.drop_env(&id),
-            Fact::Approval(row) => self.put_approval(*row),
-            Fact::NoApproval(project, sha) => self.drop_approval(&(project, sha)),
-            Fact::NoRef(project, name) => self.drop_ref(&(project, name)),
-            Fact::NoSource(project, sha) => self.drop_source(&(project, sha)),
-            Fact::Condemned(row) => self.condemn(row),
-            Fact::Pardoned(owner) => self.pardon(&owner),
-            Fact::Image(row) => self.put_image(row),
-            Fact::NoImage(id) => self.drop_image(&id),
-            Fact::NoProject(name) => self.drop_project(&name),
-        }
     }
 
     /// Appends to the audit log.

@@ -36,6 +36,8 @@ pub enum Table {
     Images,
     /// What forges were told to show.
     Told,
+    /// Baselines with their versions.
+    Baselines,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
     /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
@@ -47,7 +49,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Table::Refs,
         Table::Sources,
         Table::Environments,
@@ -57,6 +59,7 @@ impl Table {
         Table::Projects,
         Table::Images,
         Table::Told,
+        Table::Baselines,
         Table::Secrets,
         Table::Deliveries,
         Table::Audit,
@@ -75,6 +78,7 @@ impl Table {
             Table::Projects => "projects",
             Table::Images => "images",
             Table::Told => "told",
+            Table::Baselines => "baselines",
             Table::Secrets => "secrets",
             Table::Deliveries => "deliveries",
             Table::Audit => "audit",

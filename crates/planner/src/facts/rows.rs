@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Role;
 use crate::event::Source;
-use crate::identity::{ProjectName, Ref, Sha, Time};
+use crate::identity::{EnvId, ProjectName, Ref, Sha, Time};
 use crate::policy::Lifetime;
 use crate::resource::{Owner, Reason, ResourceId};
 use crate::spec::Origin;
@@ -229,8 +229,14 @@ pub struct Begun {
     pub at: Time,
     /// When it was asked for: what people wait from.
     pub asked: Time,
-    /// The baseline version that its data is made from.
+    /// The baseline version that its database is made from, and its bucket unless `objects` says otherwise.
     pub baseline: String,
+    /// The baseline version that its bucket is made from, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<String>,
+    /// The generation whose data it starts from, instead of the baseline's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// The generation that asked for a new image; 0 for the tree's ordinary one.
     pub rebuilt: u32,
     /// All its data was seen complete: it is never made again.
@@ -239,6 +245,29 @@ pub struct Begun {
     pub released: bool,
     /// Why the generation before it is of no use any more, if it never was ready.
     pub cause: Option<Reason>,
+}
+
+impl Begun {
+    /// The baseline version that its bucket is made from.
+    #[must_use]
+    pub fn objects(&self) -> &str {
+        self.objects.as_deref().unwrap_or(&self.baseline)
+    }
+}
+
+/// The generation of another environment whose data was carried on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Whose.
+    pub env: EnvId,
+    /// Which.
+    pub generation: u32,
+    /// The commit, for people.
+    pub sha: Sha,
+    /// Its database is carried on.
+    pub database: bool,
+    /// Its objects are.
+    pub objects: bool,
 }
 
 /// A generation that became ready.
@@ -275,12 +304,15 @@ pub struct Sent {
 }
 
 /// The next generation was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// When.
     pub at: Time,
     /// With a new image, built without cache.
     pub rebuild: bool,
+    /// From this baseline, or this version of one; none is what the manifest says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
 }
 
 /// Foreign code may run at exactly this sha.

@@ -16,6 +16,7 @@ use crate::plan::Lane;
 use crate::resource::{
     Action, Backend, Failure, Fingerprint, Inventory, Kind, Observed, Owner, Phase, ResourceId, Run,
 };
+use crate::spec::{DataFrom, Spec};
 
 pub use failure::{Failed, backoff};
 
@@ -203,6 +204,12 @@ impl Ledger {
                     self.confirmed.insert(id.clone(), (observed.outputs.id.clone(), since));
                 } else {
                     self.forget_failure(&resource.id, &resource.fingerprint);
+                }
+                // It may have claimed a clone made ahead: the next one is made as soon as that is known.
+                if let Spec::Database { from: DataFrom::Baseline(version), .. } = &resource.spec {
+                    let spares = seen.of(&Owner::Baseline(version.clone()));
+                    let mut spares = spares.filter(|(id, _)| **id != ResourceId::template(version));
+                    self.look.extend(spares.next().map(|_| id.backend));
                 }
                 seen.seen.insert(id, observed);
             }

@@ -118,8 +118,8 @@ fn database(file: &mut Section<'_>, manifest: &mut Manifest) -> Result<(), Strin
     if let Some(entry) = section.take("carry") {
         let place = entry.place.clone();
         manifest.carry = entry.boolean()?;
-        if manifest.carry {
-            return Err(place.not_yet());
+        if manifest.carry && manifest.database.is_none() {
+            return Err(place.error("needs a database, and baseline = false; remove one"));
         }
     }
     if let Some(entry) = section.take("extensions") {

@@ -10,7 +10,7 @@ const DAYS: std::ops::Range<u64> = 20_000..20_000 + 28 * 366;
 ///
 /// # Errors
 /// One line, without the place where it stands.
-pub(super) fn check(schedule: &str) -> Result<(), String> {
+pub fn check(schedule: &str) -> Result<(), String> {
     const EXAMPLE: &str = "minute, hour, day, month, weekday, such as \"*/5 * * * *\"";
     let words = schedule.split_ascii_whitespace().count();
     if words == 6 || words == 7 {
@@ -35,6 +35,16 @@ pub fn fires(schedule: &str, minute: u64) -> bool {
     cron.pattern.minute_match(in_hour).unwrap_or(false)
         && cron.pattern.hour_match(hour).unwrap_or(false)
         && is_day_of(&cron, date(minute / (24 * 60)))
+}
+
+/// The first minute after `minute`, both since the Unix epoch, in which a schedule fires.
+#[must_use]
+pub fn next_fire(schedule: &str, minute: u64) -> Option<u64> {
+    let cron = parse(schedule).ok()?;
+    let today = (minute + 1) / (24 * 60);
+    let days = (today..=today + DAYS.end - DAYS.start).filter(|day| is_day_of(&cron, date(*day)));
+    let mut minutes = days.flat_map(|day| day * 24 * 60..(day + 1) * 24 * 60);
+    minutes.find(|at| *at > minute && fires(schedule, *at))
 }
 
 fn parse(schedule: &str) -> Result<Cron, String> {
@@ -72,6 +82,16 @@ mod tests {
         assert!(fires("30 1 * * *", start + 90) && !fires("30 1 * * *", start + 91));
         assert!(fires("0 0 * * SUN", start) && !fires("0 0 * * MON", start) && fires("0 0 * * 1", start + 1440));
         assert!(!fires("nonsense", start));
+    }
+
+    #[test]
+    fn the_next_minute_is_found() {
+        let start = 27_875_520;
+        assert_eq!(next_fire("*/5 * * * *", start), Some(start + 5));
+        assert_eq!(next_fire("0 3 * * *", start), Some(start + 180));
+        assert_eq!(next_fire("0 3 * * *", start + 180), Some(start + 180 + 1440));
+        assert_eq!(next_fire("0 0 * * MON", start), Some(start + 1440));
+        assert_eq!(next_fire("nonsense", start), None);
     }
 
     #[test]

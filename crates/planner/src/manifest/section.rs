@@ -22,11 +22,6 @@ impl Place {
     pub(super) fn error(&self, what: impl Display) -> String {
         format!("{FILE} line {}: {} {what}", self.line, self.key)
     }
-
-    /// The error for a value that the contract knows and this version does not.
-    pub(super) fn not_yet(&self) -> String {
-        format!("{FILE} line {}: not yet: {} is planned, and this version cannot do it; remove it", self.line, self.key)
-    }
 }
 
 /// The file's text, for the lines of its spans.

@@ -47,6 +47,8 @@ impl Sight<'_> {
         let other = process && observed.fingerprint != want.part.fingerprint;
         match observed.phase {
             Phase::Removing => in_the_way(id),
+            // Of no use to the commits that come.
+            _ if is_spare(want) && observed.fingerprint != want.part.fingerprint => Lack::Replace(Reason::Unwanted),
             _ if other => Lack::Replace(Reason::Drift),
             _ if observed.run > want.run => Lack::Rest,
             _ if want.run < Run::Running => Lack::Nothing,
@@ -135,13 +137,18 @@ fn in_the_way(id: &ResourceId) -> Lack {
     }
 }
 
+/// A clone made ahead.
+fn is_spare(want: &Want<'_>) -> bool {
+    matches!(want.part.spec, Spec::Spare { .. })
+}
+
 fn lane(want: &Want<'_>) -> Lane {
     match want.part.id.kind {
         // What CI has built need not wait behind what is built here.
         Kind::Image if matches!(want.part.spec, Spec::Pulled(_)) => Lane::Start,
         Kind::Image => Lane::Build,
         Kind::Job => Lane::Job,
-        Kind::Database if matches!(want.part.spec, Spec::Spare { .. }) => Lane::Spare,
+        Kind::Database if is_spare(want) => Lane::Spare,
         Kind::Database | Kind::Bucket if want.part.spec.of().is_none() => Lane::Data,
         _ if want.ready => Lane::Wake,
         _ => Lane::Start,

@@ -6,7 +6,7 @@ use super::Plan;
 use crate::identity::Time;
 use crate::ledger::Ledger;
 use crate::policy::Policy;
-use crate::resource::Action;
+use crate::resource::{Action, Backend};
 
 /// A lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,12 +71,19 @@ impl Queue {
 
     /// Gives out the free slots, the longest waiting first; visitors who came last are the ones that still wait.
     pub(super) fn fill(self, ledger: &Ledger, policy: &Policy, plan: &mut Plan) {
+        let busy = self.lanes.iter().any(|(lane, actions)| actions.iter().any(|(_, action)| is_real(*lane, action)));
+        let busy = busy || ledger.calls.values().any(|call| is_real(call.lane, &call.action));
         for (lane, mut actions) in self.lanes {
             actions.sort_by(|(a, x), (b, y)| (a, x.id()).cmp(&(b, y.id())));
             if lane == Lane::Wake {
                 actions.reverse();
             }
             let free = lane.slots(policy).saturating_sub(ledger.taken(lane));
+            if lane == Lane::Spare && busy {
+                let wait = |(_, action): (Time, Action)| (action.id().clone(), "real work comes first".to_owned());
+                plan.waiting.extend(actions.into_iter().map(wait));
+                continue;
+            }
             for (place, (_, action)) in actions.into_iter().enumerate() {
                 if place < free {
                     plan.start.push((action, lane));
@@ -89,11 +96,17 @@ impl Queue {
     }
 }
 
+/// Work at the databases that somebody waits for: a clone made ahead never takes the disk from it.
+fn is_real(lane: Lane, action: &Action) -> bool {
+    let ensure = matches!(action, Action::Ensure(_)) && action.id().backend == Backend::Postgres;
+    ensure && lane == Lane::Start
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::{InstanceKey, Sha, Trust};
-    use crate::resource::{Backend, Kind, Owner, Reason, ResourceId};
+    use crate::resource::{Kind, Owner, Reason, ResourceId};
 
     #[test]
     fn a_lane_takes_what_it_has_slots_for_and_says_who_waits() {
@@ -135,6 +148,9 @@ mod tests {
                 pids: 256,
                 disk: 1 << 31,
                 connections: 20,
+                database: None,
+                objects: None,
+                suspend_trusted: false,
             },
             lifetime: crate::policy::Lifetime {
                 idle: std::time::Duration::from_secs(900),
@@ -143,6 +159,7 @@ mod tests {
             },
             addresses: Vec::new(),
             extensions: std::collections::BTreeSet::new(),
+            spares: crate::policy::Spares::default(),
             objects_public: true,
         }
     }

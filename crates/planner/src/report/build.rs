@@ -31,6 +31,7 @@ impl<'a> Report<'_, 'a> {
                 .filter(|one| self.is_shown(one))
                 .collect(),
             places: (self.eyes.holders().len(), policy.limits.environments),
+            baselines: self.baselines(),
             warnings: self.warnings(),
         }
     }
@@ -127,6 +128,7 @@ impl<'a> Report<'_, 'a> {
             commands: manifest.into_iter().flat_map(|manifest| manifest.commands.keys().cloned()).collect(),
             cron: manifest.into_iter().flat_map(schedules).collect(),
             processes: manifest.map(processes_of).unwrap_or_default(),
+            data: live.and_then(|row| self.data(env, row)),
         }
     }
 
@@ -171,7 +173,7 @@ impl<'a> Report<'_, 'a> {
             } else {
                 "they are stopped, and go after a day, or now with `sidestage gc`"
             };
-            warnings.push(format!("{orphans} environments of ours are known by nothing: {after}"));
+            warnings.push(format!("{orphans} environments or baselines of ours are known by nothing: {after}"));
         }
         for failed in ledger.failures().filter(|failed| ledger.lowering_failure(&failed.id).is_some()) {
             warnings.push(format!("{} cannot be removed: {}; tried again until it works", failed.id, failed.text));

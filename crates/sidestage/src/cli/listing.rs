@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use console::text::{absolute, below, clean, relative, span, took};
 use planner::identity::{ProjectName, Ref, Time, Trust};
-use planner::view::{CommitView, ProjectView, RefView, State, View};
+use planner::units::round_size;
+use planner::view::{CommitView, DataView, ProjectView, RefView, State, View};
 use term::{Style, measure_text_width, pad_str, truncate_str};
 
 use super::Screen;
@@ -32,7 +33,7 @@ fn colour(state: State) -> Style {
     }
 }
 
-fn styled(screen: &Screen, style: Style, text: &str) -> String {
+pub(super) fn styled(screen: &Screen, style: Style, text: &str) -> String {
     if screen.columns.is_some() { style.force_styling(true).apply_to(text).to_string() } else { text.to_owned() }
 }
 
@@ -141,6 +142,13 @@ fn row(cells: &[String; 6], widths: &[usize; 6], state: Option<&Style>) -> Strin
     padded.join("  ").trim_end().to_owned()
 }
 
+/// Where an environment's data came from, since when, and what they measure.
+fn data_line(data: &DataView, moment: impl Fn(Time) -> String) -> String {
+    let sizes = [("database", data.database), ("objects", data.objects)];
+    let sizes = sizes.iter().filter_map(|(what, bytes)| Some(format!(", {what} {}", round_size((*bytes)?))));
+    format!(" from {}, {}{}", clean(&data.from), moment(data.at), sizes.collect::<String>())
+}
+
 /// One commit in full.
 pub(super) fn show(view: &View, project: &ProjectName, commit: &CommitView, screen: &mut Screen) -> io::Result<()> {
     let now = now();
@@ -170,7 +178,10 @@ pub(super) fn show(view: &View, project: &ProjectName, commit: &CommitView, scre
     facts.push(("url", commit.url.clone()));
     facts.push(("trust", trust.to_owned()));
     if commit.generation > 0 {
-        facts.push(("data", format!("generation {}", commit.generation)));
+        let data = commit.data.as_ref().map(|data| data_line(data, &moment)).unwrap_or_default();
+        facts.push(("data", format!("generation {}{data}", commit.generation)));
+        let over = commit.data.as_ref().and_then(|data| data.over.as_ref());
+        facts.extend(over.map(|over| ("limit", clean(over).into_owned())));
     }
     facts.extend(commit.took.map(|ms| ("took", took(ms))));
     facts.extend(commit.visited.map(|at| ("visited", moment(at))));

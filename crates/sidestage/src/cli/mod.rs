@@ -3,6 +3,7 @@
 //! `client` speaks HTTP over the socket, `target` finds the commit that was meant, `listing` prints, `wait` follows,
 //! `options` is what may stand behind commands, `inside` runs things in environments, and `terminal` is the one at hand.
 
+mod baseline;
 mod client;
 mod github;
 mod inside;
@@ -23,7 +24,7 @@ use planner::units::parse_lifetime;
 use serde_json::{Value, json};
 
 pub use client::Client;
-pub use options::{Act, Extend, Gc, Listing, Logs, Ls, Plain, Plan, Show};
+pub use options::{Act, Extend, Gc, Listing, Logs, Ls, Plain, Plan, Reset, Show};
 use target::Target;
 use wait::Goal;
 
@@ -49,8 +50,8 @@ pub enum Command {
     Pin(Plain),
     /// Let a pinned environment end like any other
     Unpin(Plain),
-    /// Start over with fresh data
-    Reset(Act),
+    /// Start over with fresh data, of the baseline that the manifest names or another
+    Reset(Reset),
     /// Stop an environment until somebody visits it
     Sleep(Act),
     /// Start an environment that sleeps
@@ -78,6 +79,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         what: github::GitHub,
+    },
+    /// Make, refresh and choose baselines: the data that environments start from
+    Baseline {
+        /// What to do.
+        #[command(subcommand)]
+        what: baseline::Baseline,
     },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),
@@ -184,7 +191,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
         Command::Logs(logs) => self::logs(client, &logs, screen).await,
         Command::Stage(act) => do_it(client, &act, "stage", Goal::Up, screen).await,
         Command::Approve(act) => do_it(client, &act, "approve", Goal::Up, screen).await,
-        Command::Reset(act) => do_it(client, &act, "reset", Goal::Anew, screen).await,
+        Command::Reset(reset) => self::reset(client, &reset, screen).await,
         Command::Rebuild(act) => do_it(client, &act, "rebuild", Goal::Anew, screen).await,
         Command::Sleep(act) => do_it(client, &act, "sleep", Goal::Asleep, screen).await,
         Command::Wake(act) => do_it(client, &act, "wake", Goal::Awake, screen).await,
@@ -199,6 +206,7 @@ async fn dispatch(client: &Client, command: Command, screen: &mut Screen) -> Res
             let link: Value = client.post("/api/v1/login-link", &json!({})).await?;
             say(screen, link["url"].as_str().unwrap_or_default())
         }
+        Command::Baseline { what } => baseline::run(client, what, screen).await,
         Command::Secret { what } => secret::run(client, what, screen).await,
         Command::Github { what } => github::run(client, what, screen).await,
         Command::Version(listing) => version(client, &listing, screen).await,
@@ -344,6 +352,15 @@ async fn do_it(client: &Client, act: &Act, verb: &str, goal: Goal, screen: &mut 
     begun(client, &target, goal, before.unwrap_or(0), act, &said, screen).await
 }
 
+async fn reset(client: &Client, reset: &Reset, screen: &mut Screen) -> Result<(), Failed> {
+    let view = client.view().await?;
+    let target = Target::find(&view, &reset.act.plain.target)?;
+    let before = target.commit(&view).map_or(0, |commit| commit.generation);
+    let (project, sha) = (target.project.clone(), target.sha);
+    let said = client.command(&Ask::Reset { project, sha, baseline: reset.baseline.clone() }).await?;
+    begun(client, &target, Goal::Anew, before, &reset.act, &said, screen).await
+}
+
 /// Says what was decided, or waits for what comes of it if that was asked for; `before` is the generation until now.
 async fn begun(
     client: &Client,
@@ -367,7 +384,6 @@ fn command(verb: &str, project: ProjectName, sha: Sha) -> Ask {
         "revoke" => Ask::Revoke { project, sha },
         "pin" => Ask::Pin { project, sha },
         "unpin" => Ask::Unpin { project, sha },
-        "reset" => Ask::Reset { project, sha },
         "rebuild" => Ask::Rebuild { project, sha },
         "sleep" => Ask::Sleep { project, sha },
         "wake" => Ask::Wake { project, sha },

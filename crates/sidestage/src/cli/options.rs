@@ -55,6 +55,16 @@ pub struct Act {
     pub(super) timeout: Duration,
 }
 
+/// Options of `reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    #[command(flatten)]
+    pub(super) act: Act,
+    /// Start from this baseline, or this version of one (`shop@3`); `empty` is nothing
+    #[arg(long, value_name = "NAME|VERSION")]
+    pub(super) baseline: Option<String>,
+}
+
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub struct Show {

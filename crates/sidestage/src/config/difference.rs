@@ -11,6 +11,9 @@ const AT_ONCE: [&str; 5] = ["addresses", "github", "lifetime", "limits", "projec
 /// Limits that the drivers are given at the start.
 const AT_START: [&str; 3] = ["connections", "disk", "pids"];
 
+/// Keys of `[database]` that apply at once.
+const SPARES: [&str; 2] = ["spares", "spare_disk"];
+
 /// The keys of a file by their dotted names. Entries of arrays of tables go by their name, not by their place.
 type Leaves = BTreeMap<String, String>;
 
@@ -64,6 +67,7 @@ impl Config {
         config.lifetime.clone_from(&new.lifetime);
         config.limits.clone_from(&new.limits);
         config.text.clone_from(&new.text);
+        (config.database.spares, config.database.spare_disk) = (new.database.spares, new.database.spare_disk);
         (config.limits.connections, config.limits.disk, config.limits.pids) = (kept.connections, kept.disk, kept.pids);
         config
     }
@@ -72,7 +76,8 @@ impl Config {
 fn needs_restart(key: &str) -> bool {
     let mut parts = key.split('.');
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    !AT_ONCE.contains(&first) || (first == "limits" && AT_START.contains(&second))
+    let spares = first == "database" && SPARES.contains(&second);
+    !AT_ONCE.contains(&first) && !spares || (first == "limits" && AT_START.contains(&second))
 }
 
 fn leaves(text: &str) -> Leaves {

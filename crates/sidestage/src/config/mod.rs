@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use planner::policy::{ForgeSettings, Lifetime, Limits, Policy, ProjectPolicy};
+use planner::facts::EMPTY_NAME;
+use planner::manifest::Manifest;
+use planner::policy::{ForgeSettings, Lifetime, Limits, Policy, ProjectPolicy, Spares};
 
 pub use front::Certificate;
 pub use secret_file::{read_lines, read_password, read_secrets};
@@ -127,10 +129,14 @@ impl Config {
                 pids: self.limits.pids,
                 disk: self.limits.disk,
                 connections: self.limits.connections,
+                database: self.limits.database,
+                objects: self.limits.objects,
+                suspend_trusted: self.limits.suspend_trusted,
             },
             lifetime: Lifetime { idle: self.lifetime.idle, sleep: self.lifetime.sleep, ttl: self.lifetime.ttl },
             addresses: self.addresses.clone(),
             extensions: self.database.extensions.clone(),
+            spares: Spares { count: self.database.spares, disk: self.database.spare_disk },
             objects_public: self.objects.public,
         }
     }
@@ -177,8 +183,17 @@ impl Project {
         if self.suffix.len() > 9 || !self.suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             bail!("[[project]] {name}: suffix {:?} must be at most 9 of a-z and 0-9", self.suffix);
         }
-        if let Some(other) = self.baselines.iter().find(|baseline| *baseline != "default") {
-            bail!("[[project]] {name}: baselines: {other:?}: not yet: this version knows \"default\" only");
+        let wrong = self.baselines.iter().find(|name| !Manifest::is_baseline_name(name));
+        if let Some(wrong) = wrong {
+            bail!(
+                "[[project]] {name}: baselines: {wrong:?} is no name of a baseline: a-z, 0-9 and single inner hyphens"
+            );
+        }
+        let forks = &self.fork_baseline;
+        if forks != EMPTY_NAME && !Manifest::is_baseline_name(forks) {
+            bail!(
+                "[[project]] {name}: fork_baseline: {forks:?} is no name of a baseline; \"empty\" gives nothing away"
+            );
         }
         if self.access == Access::Link {
             bail!("[[project]] {name}: access = \"link\": not yet: use \"public\" or \"members\"");
@@ -195,6 +210,7 @@ impl Project {
             alias_proxy: self.alias == Alias::Proxy,
             suffix: self.suffix.clone(),
             baselines: self.baselines.clone(),
+            fork_baseline: self.fork_baseline.clone(),
             images: self.images.clone(),
             secrets: BTreeMap::new(),
             image_wait: self.image_wait,

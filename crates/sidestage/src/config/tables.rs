@@ -175,6 +175,8 @@ pub struct Project {
     pub source: SourceSettings,
     #[serde(default = "half_an_hour", with = "units::duration")]
     pub(super) image_wait: Duration,
+    #[serde(default = "empty_baseline")]
+    pub(super) fork_baseline: String,
     /// Statuses and check runs that must be green first.
     #[serde(default)]
     pub wait_for: Vec<String>,
@@ -189,8 +191,6 @@ pub struct Project {
     pub skip: Skip,
     #[serde(default)]
     pub(super) report: ReportSettings,
-    #[serde(default, rename = "fork_baseline")]
-    _fork_baseline: Option<NotYet>,
     #[serde(default, rename = "egress")]
     _egress: Option<NotYet>,
 }
@@ -291,13 +291,19 @@ pub struct Database {
     pub durable: bool,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// Clones made ahead of each baseline's current version.
+    pub(super) spares: u32,
+    /// Bytes that all of them may take together.
+    #[serde(with = "units::size")]
+    pub(super) spare_disk: u64,
     #[serde(rename = "url")]
     _url: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), _url: None }
+        let planner::policy::Spares { count: spares, disk: spare_disk } = planner::policy::Spares::default();
+        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), spares, spare_disk, _url: None }
     }
 }
 
@@ -363,6 +369,11 @@ pub(super) struct LimitsTable {
     pub(super) pids: u32,
     #[serde(with = "units::size")]
     pub(super) disk: u64,
+    #[serde(with = "units::some_size")]
+    pub(super) database: Option<u64>,
+    #[serde(with = "units::some_size")]
+    pub(super) objects: Option<u64>,
+    pub(super) suspend_trusted: bool,
 }
 
 impl Default for LimitsTable {
@@ -377,6 +388,9 @@ impl Default for LimitsTable {
             connections: 20,
             pids: 256,
             disk: 2 << 30,
+            database: None,
+            objects: None,
+            suspend_trusted: false,
         }
     }
 }
@@ -423,6 +437,9 @@ fn on_request() -> StageMode {
 }
 fn two() -> usize {
     2
+}
+fn empty_baseline() -> String {
+    planner::facts::EMPTY_NAME.to_owned()
 }
 fn default_baseline() -> BTreeSet<String> {
     BTreeSet::from(["default".to_owned()])

@@ -75,6 +75,9 @@ impl Controller {
                 let found = self.core.log(&env, &name);
                 self.logs.open(found, self.core.origin(&env), (&env, &name), follow, reply);
             }
+            Ask::BaselineLogs { version, name, follow, reply } => {
+                self.logs.of_baseline(self.core.baseline_log(&version, &name).as_ref(), &version, follow, reply);
+            }
             Ask::Secrets(project, reply) => drop(reply.send(Ok(self.setup.secrets(&project)))),
             Ask::Secret { actor, place, value, reply } => {
                 let is_set = value.is_some();

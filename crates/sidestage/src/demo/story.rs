@@ -127,7 +127,7 @@ impl Story {
         let visits = self.facts(sha).await?["visits"].as_u64().unwrap_or(0);
         self.check(visits >= 2, "there is something to lose")?;
         let old = self.commit(sha)?.generation;
-        self.command(Command::Reset { project: self.project.clone(), sha: *sha }).await?;
+        self.command(Command::Reset { project: self.project.clone(), sha: *sha, baseline: None }).await?;
         self.until("the next generation serves", async |story| {
             let facts = story.facts(sha).await.ok()?;
             (facts["visits"].as_u64() < Some(visits)).then_some(())

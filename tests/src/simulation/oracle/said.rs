@@ -188,7 +188,7 @@ impl Said {
             Command::Sleep { .. } => said.slept = true,
             Command::Wake { .. } | Command::Announce { .. } | Command::Gc { .. } => {}
             Command::Run { .. } | Command::Psql { .. } | Command::Dump { .. } => {}
-            Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Reload => {}
+            Command::SetSecret(_) | Command::RemoveSecret(_) | Command::Baseline { .. } | Command::Reload => {}
         }
         if said.asked {
             said.removed = false;

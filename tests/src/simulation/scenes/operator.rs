@@ -59,7 +59,7 @@ pub(super) fn taken_out_runs_on(seed: u64) -> Result<(), String> {
     stage.sim.send(1, Event::Knock(env));
     stage.run(60)?;
     stage.expect("what was taken out, after a visit", sha, &[State::Ready])?;
-    stage.ask(|project| Command::Reset { project, sha });
+    stage.ask(|project| Command::Reset { project, sha, baseline: None });
     stage.sim.ask(Command::Gc { confirm: false });
     stage.run(60)?;
     stage.expect("what was taken out, with nothing confirmed", sha, &[State::Ready])?;
@@ -116,7 +116,7 @@ pub(super) fn left_behind_lives_on(seed: u64) -> Result<(), String> {
     stage.run(600)?;
     stage.says(old, &format!("tag v5 has moved to {}", new.short()))?;
     stage.expect("what the tag points to now", new, &[State::Unstaged])?;
-    stage.ask(|project| Command::Reset { project, sha: old });
+    stage.ask(|project| Command::Reset { project, sha: old, baseline: None });
     stage.run(300)?;
     if commits(&stage.sim.view).any(|one| one.generation > 1) {
         return Err("what the tag has left begins again".into());
