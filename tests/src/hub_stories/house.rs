@@ -278,12 +278,6 @@ impl House {
         }
     }
 
-    /// Time passes here, with whatever becomes due meanwhile.
-    pub(super) async fn wait(&mut self, span: Duration) {
-        self.now = self.now.after(span);
-        self.settle().await;
-    }
-
     pub(super) fn commits(&self) -> Vec<(Ref, CommitView)> {
         let view = self.core.view();
         let refs = view.projects.into_iter().flat_map(|project| project.refs);
@@ -321,7 +315,8 @@ impl House {
     pub(super) fn comments(&self, number: u64) -> Vec<String> {
         self.hub.world(|world| {
             let repo = world.repos.values().find(|repo| repo.installed).unwrap();
-            let ours = repo.comments.iter().filter(|comment| comment.number == number && comment.author == world.app.bot);
+            let ours =
+                repo.comments.iter().filter(|comment| comment.number == number && comment.author == world.app.bot);
             ours.map(|comment| comment.body.clone()).collect()
         })
     }
@@ -331,7 +326,8 @@ impl House {
         self.hub.world(|world| {
             let repo = world.repos.values().find(|repo| repo.installed).unwrap();
             let last = |of: &crate::fakehub::Deployment| {
-                let state = of.statuses.last().map(|(_, _, sent)| sent["state"].as_str().unwrap_or_default().to_owned());
+                let state =
+                    of.statuses.last().map(|(_, _, sent)| sent["state"].as_str().unwrap_or_default().to_owned());
                 (of.sha.clone(), state.unwrap_or_default())
             };
             repo.deployments.iter().map(last).collect()
@@ -362,7 +358,11 @@ fn connect(hub: &Hub, folder: &std::path::Path) -> Arc<GitHubForge> {
 
 /// Takes webhooks in, as the console does, and hands them on.
 async fn listen(sender: mpsc::UnboundedSender<Delivered>) -> String {
-    async fn take(State(sender): State<mpsc::UnboundedSender<Delivered>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    async fn take(
+        State(sender): State<mpsc::UnboundedSender<Delivered>>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> StatusCode {
         let _ = sender.send((headers, body));
         StatusCode::ACCEPTED
     }

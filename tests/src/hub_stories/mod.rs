@@ -3,8 +3,8 @@
 
 mod costs;
 mod house;
-mod trust;
 mod trouble;
+mod trust;
 
 use std::collections::BTreeSet;
 
@@ -113,7 +113,8 @@ async fn commands_in_comments_are_carried_out_once_and_refused_once() {
 async fn a_failed_build_shows_its_last_lines_harmless() {
     let mut house = House::open(StageMode::Automatic).await;
     let sha = house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
-    let words = "step 3/4 RUN make failed: exit code 2; it said last: ``` @ada see [x](http://e.example) | make: *** Error 2";
+    let words =
+        "step 3/4 RUN make failed: exit code 2; it said last: ``` @ada see [x](http://e.example) | make: *** Error 2";
     house.broken.insert(sha.parse().unwrap(), words.to_owned());
     house.hub.open(opening("feature", "A feature")).await;
     house.settle().await;
@@ -164,7 +165,7 @@ async fn a_restart_writes_nothing_again() {
     house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
     house.hub.open(opening("feature", "A feature")).await;
     house.settle().await;
-    drop(house.hub.take_requests());
+    house.hub.take_requests();
     house.restart();
     house.pass().await;
     let writes: Vec<_> = house.hub.take_requests().into_iter().filter(crate::fakehub::Request::writes).collect();

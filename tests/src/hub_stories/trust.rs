@@ -34,7 +34,9 @@ async fn approve_then_push_runs_what_was_approved_and_nothing_else() {
     let (mut house, first) = with_fork().await;
     assert_eq!((house.running(), house.comments(1).len()), (set(&[]), 0));
     let (_, told) = check(&house, &first).expect("one neutral check");
-    assert!(told.contains("neutral") && told.contains(&format!("/stage approve {first}")) && told.contains("nothing to do"));
+    assert!(
+        told.contains("neutral") && told.contains(&format!("/stage approve {first}")) && told.contains("nothing to do")
+    );
     house.hub.comment(SHOP, 1, "grace", &format!("/stage approve {first}"));
     let second = house.hub.push("mallory/shop", "patch", "mallory", "And more", &[("b.txt", "2\n")]).await;
     house.settle().await;
