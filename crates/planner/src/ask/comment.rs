@@ -98,10 +98,10 @@ pub(crate) fn said(mut desk: Desk<'_>, said: &Said, role: Option<Role>) -> Resul
 
 /// A button stands for its word.
 fn pressed(line: &str, sha: Sha) -> Option<Result<Line, String>> {
-    match line.trim_start_matches("/stage").trim() {
-        "approve" => Some(Ok(Line::Approve(sha))),
-        "stage" | "" => Some(Ok(Line::Stage(Some(sha)))),
-        _ => None,
+    match line.trim_start_matches("/stage").split_whitespace().next() {
+        Some("approve") => Some(Ok(Line::Approve(sha))),
+        Some("rebuild" | "remove" | "extend" | "pin") => None,
+        _ => Some(Ok(Line::Stage(Some(sha)))),
     }
 }
 
