@@ -29,13 +29,14 @@ fn mistakes_name_line_and_key() {
     for (anchor, line, expected) in [
         ("[limits]", "enviroments = 3", "unknown field `enviroments`"),
         ("[engine]", "foreign = {}", "not yet"),
-        ("[[project]]", "wait_for = [\"ci\"]", "not yet"),
         ("[[project]]", "egress = [\"pypi.org\"]", "not yet"),
     ] {
         let error = error_with(anchor, line);
         assert!(error.contains(expected), "{error}");
         assert!(error.starts_with("line ") && !error.contains('\n'), "{error}");
     }
+    let error = error_with("[[project]]", "wait_for = [\"ci\"]");
+    assert!(error.contains("shop: wait_for is for repositories on GitHub"), "{error}");
 }
 
 #[test]
