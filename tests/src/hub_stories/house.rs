@@ -246,7 +246,13 @@ impl House {
             return self.forge.read(sha).await;
         }
         let manifest = Manifest::parse(None).map(Arc::new);
-        Ok(Source { tree: *sha, subject: "A change".to_owned(), author: "Ada".to_owned(), manifest })
+        Ok(Source {
+            tree: *sha,
+            subject: "A change".to_owned(),
+            author: "Ada".to_owned(),
+            manifest,
+            ancestors: Default::default(),
+        })
     }
 
     /// Everything works at once, but for what is broken.
