@@ -232,9 +232,9 @@ impl Suite<'_> {
 }
 
 /// A future that is given up after so many polls: a point in its work, not a point in time.
-struct Cut<'a, F> {
-    future: Pin<&'a mut F>,
-    left: usize,
+pub(crate) struct Cut<'a, F> {
+    pub(crate) future: Pin<&'a mut F>,
+    pub(crate) left: usize,
 }
 
 impl<F: Future> Future for Cut<'_, F> {

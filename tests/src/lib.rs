@@ -12,6 +12,8 @@ mod arrows;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod baselines;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod cli;

@@ -4,6 +4,7 @@
 //! the product itself has no such switches. A patch that no longer applies, and a mutant that survives, fail the test.
 #![allow(clippy::unwrap_used)]
 
+mod baselines;
 mod list;
 mod operator;
 
@@ -22,7 +23,7 @@ const SOUND: u64 = 200;
 fn every_broken_rule_is_caught() {
     let place = Place::new();
     place.copy_planner();
-    let mutants: Vec<&Mutant> = list::MUTANTS.iter().chain(operator::MUTANTS).collect();
+    let mutants: Vec<&Mutant> = list::MUTANTS.iter().chain(operator::MUTANTS).chain(baselines::MUTANTS).collect();
     mutants.iter().enumerate().for_each(|(index, mutant)| place.apply(index + 1, mutant));
     place.write_simulator();
     place.build();

@@ -3,6 +3,7 @@
 
 mod clients;
 mod durability;
+mod many_keys;
 mod model;
 mod quota;
 mod resources;
@@ -211,4 +212,5 @@ cases! {
     strangers
     cors
     readers_see_whole_objects
+    tags_lists_and_forms
 }

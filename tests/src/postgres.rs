@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod baselines;
+mod clones;
 mod extensions;
 mod isolation;
 mod managed;
 pub(crate) mod shared;
+mod storage;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -22,6 +22,7 @@ mod source;
 mod space;
 mod spare;
 mod stock;
+mod storage;
 mod strategy;
 mod template;
 mod tools;
@@ -49,6 +50,7 @@ use tools::Tools;
 pub use error::ServerError;
 pub use server::{Server, destroy_at};
 pub use settings::ServerSettings;
+pub use storage::{Storage, StorageError, StorageState};
 pub use strategy::{Choice, Strategy};
 
 /// The baseline that always exists: empty.
@@ -86,6 +88,7 @@ pub struct Postgres {
     /// Programs that load dumps, and how they reach the server.
     tools: Tools,
     space: Space,
+    storage: Option<Storage>,
     /// Why clones cannot share blocks, once tried; none if they can.
     unshared: OnceLock<Option<String>>,
     /// Whether registry and empty baseline are known to be there.
@@ -114,7 +117,9 @@ impl Postgres {
             );
         let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
         let offered = server.settings().extensions.clone();
-        let (tools, space) = (server.tools(), Space { folder: Some(server.settings().data()) });
+        let storage = server.settings().storage();
+        let folder = storage.as_ref().map_or_else(|| server.settings().data(), |storage| storage.mounted_at.clone());
+        let (tools, space) = (server.tools(), Space { folder: Some(folder) });
         Postgres {
             key,
             allowance,
@@ -124,6 +129,7 @@ impl Postgres {
             offered,
             tools,
             space,
+            storage,
             unshared: OnceLock::new(),
             prepared,
         }
@@ -181,6 +187,7 @@ impl Postgres {
             run(&mut connection, format!("CREATE DATABASE \"{own}\" TEMPLATE template0")).await?;
         }
         run(&mut connection, format!("REVOKE ALL ON DATABASE \"{own}\" FROM PUBLIC")).await?;
+        self.make_tablespace(&mut connection).await?;
         let mut registry = self.server.clone().database(&own).connect().await?;
         run(&mut registry, registry::TABLES).await?;
         run(&mut registry, stock::TABLE).await?;
@@ -191,9 +198,24 @@ impl Postgres {
     }
 
     /// Where new templates go; their clones follow them.
-    #[allow(clippy::unused_self)]
     fn tablespace(&self) -> &'static str {
-        ""
+        if self.storage.is_some() { " TABLESPACE sidestage" } else { "" }
+    }
+
+    async fn make_tablespace(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_tablespace WHERE spcname = 'sidestage')")
+            .fetch_one(&mut *connection)
+            .await?;
+        let Some(storage) = &self.storage else {
+            // One that still holds databases stays.
+            let _ = if there { run(connection, "DROP TABLESPACE sidestage").await } else { Ok(()) };
+            return Ok(());
+        };
+        if there {
+            return Ok(());
+        }
+        let place = storage.tablespace().display().to_string().replace('\'', "''");
+        run(connection, format!("CREATE TABLESPACE sidestage LOCATION '{place}'")).await
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `instance`, `world`, `certificate`, `bind`, `teardown` | wiring, what is outside, listeners, and taking everything away again |
 //! | `connecting` | making a GitHub App, and looking what a connection lacks |
 //! | `notify` | the socket for hooks |
+//! | `storage` | the file in which clones share their blocks |
 //! | `cli`, `demo` | the command line, and the demo with its story |
 
 mod bind;
@@ -32,6 +33,7 @@ mod logs;
 pub mod notify;
 mod setup;
 pub mod state_dir;
+pub mod storage;
 pub mod store;
 mod teardown;
 pub mod vault;

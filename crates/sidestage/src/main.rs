@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sidestage::config::Config;
 use sidestage::instance::Instance;
-use sidestage::{cli, demo, notify, state_dir};
+use sidestage::{cli, demo, notify, state_dir, storage};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -37,6 +37,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
+    },
+    /// Room for baselines and their clones that shares blocks, where this machine's own file system cannot.
+    Storage {
+        #[command(subcommand)]
+        what: storage::Command,
     },
     /// For post-receive hooks: tell the controller of a push and print what becomes of it.
     Notify {
@@ -97,6 +102,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let socket = control_socket(arguments.socket, &arguments.config)?;
             return Ok(cli::reload(&socket, &mut cli::Screen::standard()).await.into());
         }
+        Command::Storage { what } => storage::run(&Config::read(&arguments.config)?, what)?,
         Command::Notify { project, wait } => {
             let socket = match arguments.socket {
                 Some(socket) => socket,

@@ -86,6 +86,7 @@ impl World {
         let managed = ServerSettings {
             bin_dir: config.database.bin_dir.clone(),
             durable: config.database.durable,
+            storage: config.database.storage.clone(),
             extensions: policy.extensions,
             ..ServerSettings::new(home, IpAddr::from(services))
         };
@@ -93,7 +94,11 @@ impl World {
         made.server = (!server.found()).then(|| server.clone());
         let allowance = Allowance { connections: policy.limits.connections, ..Allowance::default() };
         let postgres = Postgres::new(&server, key.clone(), allowance);
-        let store = ObjectStore::open(&dir.objects(), key.clone(), &config.domain).await.context("the object store")?;
+        let store = {
+            let settings = drivers::objects::Settings { quota: config.objects_quota(), ..Default::default() };
+            let opened = ObjectStore::open_with(&dir.objects(), key.clone(), &config.domain, settings).await;
+            opened.context("the object store")?
+        };
         let store = Arc::new(store);
         let drivers: Drivers = BTreeMap::from([
             (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),

@@ -16,7 +16,7 @@ const HELP: &str = "\
 cargo xtask demo [-- ARGS]             sets everything up, then runs `sidestage demo ARGS`; Ctrl-C removes everything
 cargo xtask test [-- ARGS]             sets everything up, then runs all tests; ARGS go to the test runner
 cargo xtask check                      format, lints, arrows between the rooms, licences (where cargo-deny is at hand)
-cargo xtask bench NAME [--json FILE]   measures beside what one would do by hand: main, apps
+cargo xtask bench NAME [--json FILE]   measures beside what one would do by hand: main, apps, data
 cargo xtask clean                      removes the base images that were made here
 ";
 
@@ -55,6 +55,7 @@ fn demo(arguments: &[String]) -> Result<()> {
 /// The unit tests of the rooms first, so that the last line is the summary of the tests proper.
 fn test(arguments: &[String]) -> Result<()> {
     needs::install(needs::FOR_TESTS)?;
+    xtask::postgres18::install()?;
     let _engine = engine::answering()?;
     images::make(&images::FOR_TESTS)?;
     oracles::fetch()?;

@@ -31,6 +31,11 @@ const DISKS: Need = Need {
     packages: &["e2fsprogs", "mount"],
     there: || ["mkfs.ext4", "debugfs", "losetup"].iter().all(|name| find(name).is_some()),
 };
+const XFS: Need = Need {
+    what: "xfsprogs, for storage that shares blocks",
+    packages: &["xfsprogs", "mount"],
+    there: || ["mkfs.xfs", "losetup", "mount"].iter().all(|name| find(name).is_some()),
+};
 const IP: Need = Need { what: "iproute2 (ip)", packages: &["iproute2"], there: || find("ip").is_some() };
 const IMAGES: Need = Need {
     what: "mmdebstrap, for base images without a registry",
@@ -64,14 +69,18 @@ const PYTHON: Need = Need {
     packages: &["python3", "python3-venv", "python3-pip"],
     there: || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip, pip"])),
 };
-const NODE: Need =
-    Need { what: "node, for GitHub's published schemas", packages: &["nodejs"], there: || find("node").is_some() };
+const NODE: Need = Need {
+    what: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    there: || find("node").is_some() && find("npm").is_some(),
+};
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
+pub(crate) const FOR_DATA: &[Need] = &[POSTGRES, PYTHON, XFS];
 pub(crate) const FOR_TESTS: &[Need] = &[
-    ENGINE, POSTGRES, GIT, IP, DISKS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY, PYTHON,
-    NODE,
+    ENGINE, POSTGRES, GIT, IP, DISKS, XFS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY,
+    PYTHON, NODE,
 ];
 
 /// Makes sure of all of them, or says which are missing.

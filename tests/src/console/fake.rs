@@ -291,11 +291,11 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
                 let _ = reply.send(Ok(said));
             }
             Ask::Reload(_, reply) => drop(reply.send(Ok("limits.awake: 8 -> 4".to_owned()))),
+            Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
             Ask::Connect { reply, .. } => drop(reply.send(Err("nothing is connected here".to_owned()))),
             Ask::Connected { reply, .. } => drop(reply.send(Err("nothing is connected here".to_owned()))),
             Ask::CheckGitHub(reply) => drop(reply.send(Err("no project is on GitHub".to_owned()))),
             Ask::Webhook { reply, .. } => drop(reply.send(Err(console::Turned::Unexpected))),
-            Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
             Ask::Look(project, reply) => drop(reply.send(if project == "shop" { Ok(()) } else { Err("?".to_owned()) })),
         }
     }

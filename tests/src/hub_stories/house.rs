@@ -251,7 +251,7 @@ impl House {
             subject: "A change".to_owned(),
             author: "Ada".to_owned(),
             manifest,
-            ancestors: Default::default(),
+            ancestors: Vec::new(),
         })
     }
 

@@ -3,9 +3,10 @@
 import sys
 
 import access
+import large
 import lasting
 import many
 import single
 
 name = f"case_{sys.argv[1]}"
-next(getattr(cases, name) for cases in (single, many, access, lasting) if hasattr(cases, name))()
+next(getattr(cases, name) for cases in (single, many, access, lasting, large) if hasattr(cases, name))()

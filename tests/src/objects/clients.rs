@@ -21,13 +21,13 @@ struct Python {
 }
 
 /// Beside the build's other products, so that it is made once.
-fn home() -> PathBuf {
+pub(super) fn home(what: &str) -> PathBuf {
     let binary = std::env::current_exe().unwrap();
     let target = binary.ancestors().find(|folder| folder.ends_with("deps")).unwrap().parent().unwrap();
-    target.parent().unwrap().join("clients").join(BOTO3)
+    target.parent().unwrap().join("clients").join(what)
 }
 
-async fn succeeds(command: &mut Command) -> Result<String, String> {
+pub(super) async fn succeeds(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().await.map_err(|why| why.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -38,7 +38,7 @@ async fn succeeds(command: &mut Command) -> Result<String, String> {
 
 /// Makes it, or finds it made. A lock lets other processes wait, a marker says that it is complete.
 async fn install() -> Python {
-    let (home, system) = (home(), PathBuf::from("python3"));
+    let (home, system) = (home(BOTO3), PathBuf::from("python3"));
     std::fs::create_dir_all(&home).unwrap();
     let lock = std::fs::File::create(home.join("lock")).unwrap();
     tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
@@ -93,16 +93,25 @@ pub(super) async fn python_reading(case: &str, variables: &[(String, String)], i
 
 /// A folder with files to carry there and back.
 fn luggage(dir: &Path) -> PathBuf {
-    let folder = dir.join("luggage");
-    for (name, size) in [("a.txt", 5), ("sub/b c+é.bin", 70_000), ("sub/deep/empty", 0), ("large", 17 << 20)] {
+    luggage_of(&dir.join("luggage"), 17 << 20)
+}
+
+/// Files with one of this size among them.
+pub(super) fn luggage_of(folder: &Path, large: u32) -> PathBuf {
+    for (name, size) in [("a.txt", 5), ("sub/b c+é.bin", 70_000), ("sub/deep/empty", 0), ("large", large)] {
         let file = folder.join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, (0..size).map(|n: u32| (n % 251) as u8).collect::<Vec<u8>>()).unwrap();
     }
-    folder
+    folder.to_owned()
 }
 
-fn same(one: &Path, other: &Path) {
+/// What a client of this environment, first generation, is told.
+pub(super) fn variables_for(place: &Place, n: u8) -> Vec<(String, String)> {
+    place.variables(n, 1)
+}
+
+pub(super) fn same(one: &Path, other: &Path) {
     let mut names: Vec<PathBuf> =
         super::files(one).iter().map(|file| file.strip_prefix(one).unwrap().to_owned()).collect();
     names.sort();

@@ -289,3 +289,33 @@ async fn chains_of_carried_generations_stay_short() {
     assert_eq!(fetch(&s3, &name, "of 38").await, Some(vec![38]));
     place.close().await;
 }
+
+/// What a large removal costs is its rows; a small one beside it does not wait for it, and the driver is not asked in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_is_done_when_it_returns_if_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(&dir.path().join("files"), 3000);
+    let place = Place::open(&dir.path().join("store"), HERE).await;
+    place.ensure(&snapshot("shop@1", ObjectsFrom::Folder(dir.path().join("files")))).await;
+    place.ensure(&on(1, "shop@1")).await;
+    let (s3, name) = client(&place, 1, 1);
+    let mut token = None;
+    loop {
+        let page = s3.list_objects_v2().bucket(&name).set_continuation_token(token).send().await.unwrap();
+        let id = |key: &str| aws_sdk_s3::types::ObjectIdentifier::builder().key(key).build().unwrap();
+        let ids: Vec<_> = page.contents().iter().filter_map(|entry| entry.key()).map(id).collect();
+        let delete = aws_sdk_s3::types::Delete::builder().set_objects(Some(ids)).build().unwrap();
+        s3.delete_objects().bucket(&name).delete(delete).send().await.unwrap();
+        token = page.next_continuation_token().map(str::to_owned);
+        if token.is_none() {
+            break;
+        }
+    }
+    assert_eq!(place.store.usage(&env(1), 1).await.unwrap().unwrap().objects, 0);
+    place.driver.remove(&bucket(1, 1).id).await.unwrap();
+    assert!(!place.listing().await.contains_key(&bucket(1, 1).id), "it returned too early");
+    place.driver.remove(&ResourceId::snapshot("shop@1")).await.unwrap();
+    assert_eq!(place.listing().await, Listing::new(), "it returned too early");
+    until("every blob is gone", async || place.blobs().is_empty()).await;
+    place.close().await;
+}

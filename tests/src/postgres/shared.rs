@@ -11,6 +11,7 @@ use drivers::postgres::{Server, ServerSettings, destroy_at};
 use tokio::sync::OnceCell;
 
 const HOME: &str = "SIDESTAGE_TEST_POSTGRES";
+const STORAGE: &str = "SIDESTAGE_TEST_STORAGE";
 
 /// The shared server. Instances on it keep apart by their keys: take a key that no other test uses.
 pub(crate) async fn server() -> &'static Server {
@@ -27,8 +28,18 @@ pub(crate) async fn start(name: &str) -> Server {
 /// Settings of a server that is deleted at the end of the run, with a free port of this machine.
 pub(crate) fn settings(name: &str) -> ServerSettings {
     let home = std::env::temp_dir().join(format!("sidestage-tests-{}-{name}", std::process::id()));
-    guard(&home);
+    guard(&home, None);
     at(&home, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port())
+}
+
+/// As [`settings`], of PostgreSQL 18 with storage that shares blocks, whose file is not there yet.
+pub(crate) fn with_storage(name: &str) -> ServerSettings {
+    let home = std::env::temp_dir().join(format!("sidestage-tests-{}-{name}", std::process::id()));
+    let file = home.with_extension("xfs");
+    guard(&home, Some(&file));
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let bin_dir = Some(xtask::postgres18::install().unwrap());
+    ServerSettings { bin_dir, storage: Some(file), ..at(&home, port) }
 }
 
 fn at(home: &Path, port: u16) -> ServerSettings {
@@ -40,11 +51,12 @@ fn at(home: &Path, port: u16) -> ServerSettings {
 }
 
 /// However this process ends, another one sees its pipe close, and deletes the server.
-fn guard(home: &Path) {
+fn guard(home: &Path, storage: Option<&Path>) {
     static GUARDS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
     let guard = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "postgres::shared::waits_for_the_end_of_the_run"])
         .env(HOME, home)
+        .envs(storage.map(|file| (STORAGE, file)))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -61,5 +73,9 @@ fn waits_for_the_end_of_the_run() {
     let Some(home) = std::env::var_os(HOME) else { return };
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(destroy_at(at(Path::new(&home), 0))).unwrap();
+    let storage = std::env::var_os(STORAGE).map(std::path::PathBuf::from);
+    runtime.block_on(destroy_at(ServerSettings { storage: storage.clone(), ..at(Path::new(&home), 0) })).unwrap();
+    if let Some(file) = storage {
+        let _ = std::fs::remove_file(file);
+    }
 }

@@ -1,5 +1,7 @@
 //! What people do, and what befalls the world from outside.
 
+pub mod baselines;
+
 use std::time::Duration;
 
 use planner::command::{Actor, Command, Role};
@@ -11,6 +13,11 @@ use super::forge::Branch;
 use super::run::{Errand, Sim};
 use super::settings::Aim;
 use super::world::{BACKENDS, Fate};
+
+/// Data of baselines is left to scenes: without it nothing that names it begins.
+fn may_vanish(id: &ResourceId) -> bool {
+    !matches!(id.owner, Owner::Baseline(_)) || id.name != "main"
+}
 
 /// What may happen, with its weight in a general seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,7 @@ enum Act {
     Command,
     Request,
     Reload,
+    Baseline,
     Visit,
     VisitAll,
     Delete,
@@ -36,7 +44,7 @@ enum Act {
     LosesStore,
 }
 
-const ACTS: [(Act, u64); 19] = [
+const ACTS: [(Act, u64); 20] = [
     (Act::Push, 160),
     (Act::PushOld, 30),
     (Act::Open, 90),
@@ -47,6 +55,7 @@ const ACTS: [(Act, u64); 19] = [
     (Act::Command, 200),
     (Act::Request, 25),
     (Act::Reload, 20),
+    (Act::Baseline, 90),
     (Act::Visit, 120),
     (Act::VisitAll, 20),
     (Act::Delete, 20),
@@ -133,10 +142,11 @@ impl Sim {
             Act::Command => self.command(project),
             Act::Request => self.request_ref(project),
             Act::Reload => self.reload(project),
+            Act::Baseline => self.baseline(),
             Act::Visit => self.visit(1),
             Act::VisitAll => self.visit(20),
             Act::Delete => {
-                if let Some(id) = self.some_thing(|_| true) {
+                if let Some(id) = self.some_thing(may_vanish) {
                     self.delete(&id);
                 }
             }
@@ -203,6 +213,11 @@ impl Sim {
     fn push(&mut self, project: &ProjectName) {
         let Some(name) = self.pick_ref(project, |branch| branch.open) else { return self.open(project) };
         let sha = self.some_commit(project);
+        let parent = self.branch(project, &name).and_then(|branch| branch.pushed.last().copied());
+        // Some pushes rewrite what was there.
+        if let Some(parent) = parent.filter(|_| self.world.rng.chance(800)) {
+            self.forge.follow(&sha, &parent);
+        }
         if let Some(branch) = self.branch(project, &name) {
             branch.pushed.push(sha);
         }
@@ -355,10 +370,6 @@ impl Sim {
             }
         };
         self.ask(command);
-    }
-
-    fn some_baseline(&mut self) -> Option<String> {
-        None
     }
 
     /// A person asks for something, with every right.

@@ -1,10 +1,15 @@
 //! Calls to the world: how each goes wrong, and what it does when it lands.
 
+use std::time::Duration;
+
 use planner::event::CallId;
-use planner::resource::{Action, Failure, Kind, Observed, Phase, Resource, ResourceId, Run};
-use planner::spec::Spec;
+use planner::resource::{Action, Failure, Kind, Observed, Owner, Phase, Resource, ResourceId, Run};
+use planner::spec::{DataFrom, DatabaseFrom, Spec};
 
 use super::world::{Due, World};
+
+/// What may take so long is a baseline's.
+const LONG: Duration = Duration::from_secs(3_600);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +61,8 @@ impl World {
         let millis = self.duration(&action);
         let number = self.number();
         let late = match (&action, trouble) {
-            (Action::Ensure(resource), Trouble::Late) => {
+            // Of what may take a day nobody waits for the end of that.
+            (Action::Ensure(resource), Trouble::Late) if resource.deadline < LONG => {
                 u64::try_from(resource.deadline.as_millis()).unwrap_or(60_000) + self.rng.between(1, 300_000)
             }
             (_, Trouble::Late) => self.rng.between(60_000, 900_000),
@@ -119,6 +125,7 @@ impl World {
             Action::Ensure(resource) => match resource.id.kind {
                 Kind::Image => self.span(5_000, 90_000),
                 Kind::Job | Kind::Container => self.span(50, 1_500),
+                _ if resource.spec.of().is_none() => self.span(500, 60_000),
                 _ => self.span(20, 3_000),
             },
             Action::Rest(..) => self.span(10, 1_000),
@@ -260,8 +267,9 @@ impl World {
     }
 
     fn needs_there(&self, resource: &Resource) -> Result<(), Failure> {
-        for need in resource.needs.iter().filter(|need| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume))
-        {
+        let data = matches!(resource.id.kind, Kind::Database | Kind::Bucket);
+        let checked = |need: &&ResourceId| matches!(need.kind, Kind::Network | Kind::Image | Kind::Volume) || data;
+        for need in resource.needs.iter().filter(checked) {
             let whole = self.things.get(need).is_some_and(|thing| thing.observed.phase == Phase::Whole);
             if !whole {
                 return Err(Failure::transient(format!("no such {}: {need}", need.kind.as_str())));
@@ -300,7 +308,8 @@ impl World {
             return Outcome::Failed(failure);
         }
         match id.kind {
-            Kind::Network | Kind::Database | Kind::Bucket | Kind::Volume => self.make_plain(resource),
+            Kind::Database | Kind::Bucket => self.make_data(resource),
+            Kind::Network | Kind::Volume => self.make_plain(resource),
             Kind::Image => self.make_image(resource),
             Kind::Job => self.make_job(resource),
             Kind::Container => self.make_container(resource),
@@ -326,6 +335,39 @@ impl World {
         };
         self.completed.insert((id.clone(), born));
         self.there(id)
+    }
+
+    /// Data is made from what there is: a dump as it is now, a clone made ahead if there is one.
+    fn make_data(&mut self, resource: &Resource) -> Outcome {
+        let new = self.things.get(&resource.id).is_none_or(|thing| thing.observed.phase != Phase::Whole);
+        let dump = match &resource.spec {
+            Spec::Template { from: DatabaseFrom::File(path), .. } => self.dumps.get(path).copied(),
+            _ => None,
+        };
+        if new && dump.is_some_and(|dump| dump.bad) {
+            return Outcome::Failed(Failure::permanent("the dump cannot be loaded: unexpected end of file"));
+        }
+        if let (Spec::Database { from: DataFrom::Baseline(version), .. }, true) = (&resource.spec, new) {
+            let owner = Owner::Baseline(version.clone());
+            let spare = self.things.iter().find(|(id, thing)| {
+                id.owner == owner && id.name.starts_with("spare") && thing.observed.phase == Phase::Whole
+            });
+            if let Some(spare) = spare.map(|(id, _)| id.clone()) {
+                self.erase(&spare);
+            }
+        }
+        let outcome = self.make_plain(resource);
+        if let (Some(thing), Spec::Template { .. } | Spec::Snapshot(_), true) =
+            (self.things.get_mut(&resource.id), &resource.spec, new)
+        {
+            let outputs = &mut thing.observed.outputs;
+            outputs.bytes = Some(dump.map_or(0, |dump| dump.bytes));
+            (outputs.tables, outputs.objects) = (Some(dump.map_or(0, |dump| dump.tables)), Some(0));
+        }
+        match outcome {
+            Outcome::Done(_) => self.there(&resource.id),
+            other => other,
+        }
     }
 
     fn make_image(&mut self, resource: &Resource) -> Outcome {

@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::world::Fate;
 
 /// The manifests that commits of the simulation carry.
-const MANIFESTS: [&str; 9] = [
+const MANIFESTS: [&str; 12] = [
     "",
     "[release]\ncommand = [\"bin/migrate\"]\n[process.worker]\ncommand = [\"bin/worker\"]\n[service.cache]\nimage = \"redis:7\"\n",
     "[release]\ncommand = [\"bin/migrate\"]\n",
@@ -21,6 +21,9 @@ const MANIFESTS: [&str; 9] = [
     "[app.api]\nport = 9000\nbuild = { context = \"api\" }\n[release]\ncommand = [\"bin/migrate\"]\n",
     "[build]\nimage = \"ghcr.io/acme/shop:sha-{short_sha}\"\n[objects]\nbaseline = false\n",
     "[env]\nAPI_TOKEN = \"${TOKEN}\"\n[process.worker]\ncommand = [\"bin/worker\"]\n",
+    "[database]\nbaseline = \"big\"\n[objects]\nbaseline = \"big\"\n[release]\ncommand = [\"bin/migrate\"]\n",
+    "[database]\nbaseline = \"big\"\ncarry = true\n",
+    "[database]\ncarry = true\n[objects]\nbaseline = \"empty\"\n[release]\ncommand = [\"bin/migrate\"]\n",
 ];
 /// Which of them has a further application, and which an image by CI.
 const WITH_APP: usize = 6;
@@ -75,7 +78,7 @@ impl Forge {
         // Some commits have the tree of the one before, and with it its manifest and its faults: one build serves both.
         let twin = self.commits.get(&numbered_sha(0xc0, number - 1)).filter(|_| rng.chance(150)).cloned();
         if let Some(twin) = twin {
-            let source = Source { subject, author, ..twin.source };
+            let source = Source { subject, author, ancestors: Vec::new(), ..twin.source };
             self.commits.insert(sha, Commit { source, fate: twin.fate });
             return sha;
         }
@@ -86,7 +89,7 @@ impl Forge {
         }
         let number_of_text = match fate {
             Fate::BadRelease => 1,
-            _ => rng.weighted(&[22, 24, 14, 8, 8, 14, 12, 8, 10]),
+            _ => rng.weighted(&[22, 24, 14, 8, 8, 14, 12, 8, 10, 12, 14, 14]),
         };
         fate = match (fate, number_of_text) {
             (Fate::Good, WITH_APP) if rng.chance(bad) => Fate::MuteApp,
@@ -102,6 +105,14 @@ impl Forge {
         let source = Source { tree: numbered_sha(0x7e, number), subject, author, ancestors: Vec::new(), manifest };
         self.commits.insert(sha, Commit { source, fate });
         sha
+    }
+
+    /// A commit that follows another one: what reading it tells of those before it.
+    pub fn follow(&mut self, sha: &Sha, parent: &Sha) {
+        let before = self.commits.get(parent).map(|commit| commit.source.ancestors.clone()).unwrap_or_default();
+        if let Some(commit) = self.commits.get_mut(sha).filter(|commit| commit.source.ancestors.is_empty()) {
+            commit.source.ancestors = std::iter::once(*parent).chain(before).take(20).collect();
+        }
     }
 
     /// What the forge lists now, beside what is watched also the refs that it is asked for.

@@ -1,9 +1,11 @@
 //! Scenes that a roll of the dice hardly ever plays: each sets up one rule and looks whether it held.
 
+mod baselines;
 mod operator;
 
 use planner::command::Command;
 use planner::identity::{ProjectName, Ref, Sha, Time, Trust};
+use planner::manifest::Manifest;
 use planner::policy::StageMode;
 use planner::resource::Kind;
 use planner::view::State;
@@ -18,7 +20,7 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 15] = [
+pub const SCENES: [Scene; 22] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
@@ -34,6 +36,13 @@ pub const SCENES: [Scene; 15] = [
     ("old images stay: the last three, and what was merged", operator::old_images_stay),
     ("an image by CI is waited for, and no longer than it may", operator::image_is_waited_for),
     ("a secret that is not set blocks, and one that changes makes stale", operator::secrets_block_and_grow_stale),
+    ("versions of a baseline follow each other, and go when unused", baselines::versions_follow_each_other),
+    ("a doubtful refresh is kept back", baselines::doubtful_is_kept_back),
+    ("a lost store finds its versions again", baselines::lost_store_finds_versions),
+    ("data that are not there block", baselines::missing_data_block),
+    ("foreign code gets the baseline set aside for it", baselines::forks_get_their_own),
+    ("data are carried on, and not after a rewrite", baselines::data_are_carried_on),
+    ("a clone made ahead is claimed, and the next is made", baselines::spares_are_refilled),
 ];
 
 /// Plays all scenes, some times each.
@@ -48,6 +57,12 @@ pub fn play_scenes(times: u64) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// It says where its data come from.
+fn names_data(manifest: &Manifest) -> bool {
+    let other = |name: &Option<String>| name.as_deref().is_some_and(|name| name != "default");
+    manifest.carry || other(&manifest.database) || other(&manifest.objects)
 }
 
 struct Stage {
@@ -93,11 +108,9 @@ impl Stage {
             let sha = self.sim.forge.commit(&mut self.sim.world.rng, 0);
             let commit = &self.sim.forge.commits[&sha];
             let trees = self.sim.forge.commits.values().filter(|one| one.source.tree == commit.source.tree).count();
-            let plain = commit
-                .source
-                .manifest
-                .as_ref()
-                .is_ok_and(|one| one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty());
+            let plain = commit.source.manifest.as_ref().is_ok_and(|one| {
+                one.build.image.is_none() && one.env.is_empty() && one.apps.is_empty() && !names_data(one)
+            });
             if trees == 1 && plain {
                 break sha;
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::identity::ProjectName;
-use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, StageMode};
+use planner::policy::{Lifetime, Limits, Policy, ProjectPolicy, Spares, StageMode};
 use planner::secrets::{SecretClass, Versions};
 
 use super::rng::Rng;
@@ -95,6 +95,8 @@ impl Settings {
             project.forks = true;
             project.secrets.clear();
             project.keep = 1;
+            project.baselines.insert("big".to_owned());
+            project.fork_baseline = "empty".to_owned();
             project.alias_proxy = false;
             project.suffix = if policy.projects.is_empty() { String::new() } else { (*name).to_owned() };
             policy.projects.insert(name.parse().expect("a valid name"), project);
@@ -148,7 +150,7 @@ fn policy(aim: Aim, rng: &mut Rng) -> Policy {
         },
         addresses: vec!["127.0.0.1".parse().expect("an address")],
         extensions: BTreeSet::new(),
-        spares: Default::default(),
+        spares: Spares { count: rng.below(3) as u32, disk: 1_500 },
         objects_public: true,
     }
 }
@@ -165,6 +167,15 @@ pub fn secrets(rng: &mut Rng) -> BTreeMap<SecretClass, Versions> {
     secrets
 }
 
+/// `big` is an admin's to make; most projects may name it.
+fn baselines(rng: &mut Rng) -> BTreeSet<String> {
+    let mut baselines = BTreeSet::from(["default".to_owned()]);
+    if rng.chance(850) {
+        baselines.insert("big".to_owned());
+    }
+    baselines
+}
+
 fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
     let on_request = rng.chance(if aim == Aim::Trust { 500 } else { 250 });
     ProjectPolicy {
@@ -174,8 +185,8 @@ fn project(number: u64, aim: Aim, rng: &mut Rng) -> ProjectPolicy {
         public: true,
         alias_proxy: rng.chance(300),
         suffix: ["", "ofn", "docs"][number as usize].into(),
-        baselines: BTreeSet::from(["default".to_owned()]),
-        fork_baseline: "empty".into(),
+        baselines: baselines(rng),
+        fork_baseline: if rng.chance(300) { "big".into() } else { "empty".into() },
         images: BTreeSet::from(["redis:7".to_owned()]),
         secrets: secrets(rng),
         image_wait: Duration::from_secs(1800),

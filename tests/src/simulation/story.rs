@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::command::Command;
+use planner::command::{BaselineAct, Command};
 use planner::identity::{EnvId, Time};
 use planner::view::State;
 
@@ -155,6 +155,11 @@ impl Sim {
         self.remove_left_behind();
         self.ask(Command::Gc { confirm: true });
         self.settle("all refs closed")?;
+        let names: Vec<String> = self.view.baselines.iter().map(|baseline| baseline.name.clone()).collect();
+        for name in names {
+            self.ask(Command::Baseline { name, act: BaselineAct::Remove(None) });
+        }
+        self.quiet("baselines removed")?;
         self.judge_nothing()?;
         self.reconfigure(|policy| policy.projects.clear());
         let end = Time(self.world.now.0 + 10_000);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use planner::event::CallId;
 use planner::identity::{EnvId, ProjectName, Sha, Time};
@@ -43,6 +44,17 @@ impl Fate {
     pub fn is_mute(self, name: &str) -> bool {
         matches!((self, name), (Fate::MuteWeb, "web") | (Fate::MuteApp, "api"))
     }
+}
+
+/// A dump that baselines are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dump {
+    /// Tables in it.
+    pub tables: u64,
+    /// Bytes that it comes to.
+    pub bytes: u64,
+    /// It cannot be loaded.
+    pub bad: bool,
 }
 
 /// One outside thing.
@@ -113,6 +125,8 @@ pub struct World {
     pub fates: BTreeMap<(ProjectName, Sha), Fate>,
     /// When CI pushes the image of a commit that has one.
     pub pushed: BTreeMap<(ProjectName, Sha), Time>,
+    /// What dumps hold now, by their file.
+    pub dumps: BTreeMap<PathBuf, Dump>,
     /// Calls that have not landed or wait.
     pub calls: BTreeMap<u64, Call>,
     /// Faults per thousand calls; 0 at the end of a story.
@@ -137,6 +151,7 @@ impl World {
             down: BTreeMap::new(),
             fates: BTreeMap::new(),
             pushed: BTreeMap::new(),
+            dumps: BTreeMap::new(),
             calls: BTreeMap::new(),
             faults: 0,
             steady: false,

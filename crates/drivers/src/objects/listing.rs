@@ -15,7 +15,7 @@ pub(super) struct Query {
     pub(super) prefix: Vec<u8>,
     /// Keys with it behind the prefix are folded; empty: none are.
     pub(super) delimiter: Vec<u8>,
-    /// Keys and common prefixes up to and including it are left out.
+    /// Keys up to and including it are left out, and if it is a common prefix, all that it stands for.
     pub(super) after: Option<Vec<u8>>,
     /// At most so many keys and common prefixes.
     pub(super) limit: usize,

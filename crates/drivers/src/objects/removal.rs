@@ -34,14 +34,17 @@ pub(super) struct Remover {
 }
 
 impl Remover {
-    /// Runs until `stop`: sweeps once, then tidies up, whenever told and every hour.
+    /// Runs until `stop`: tidies up, whenever told and every hour. Beside that it sweeps once, which takes its time when
+    /// there are many blobs.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let work = async {
+        let sweep = async {
             match self.blobs.sweep(&self.index).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "removed blobs that an earlier end left behind"),
                 Err(trouble) => tracing::warn!(%trouble, "cannot look for stale blobs"),
             }
+        };
+        let work = async {
             loop {
                 match self.tidy().await {
                     // An hour without being told is as good a reason.
@@ -55,7 +58,7 @@ impl Remover {
         };
         // Cut between a batch's rows and its blobs, the next start's sweep finds the blobs.
         tokio::select! {
-            () = work => {}
+            ((), ()) = async { tokio::join!(sweep, work) } => {}
             () = stop.cancelled() => {}
         }
     }

@@ -51,7 +51,7 @@ impl Postgres {
             extensions.iter().filter(|name| !needed.contains_key(*name)).map(|n| (n.clone(), None)).collect::<Vec<_>>(),
         );
         let (ours, theirs) = self.parted(registry, needed).await?;
-        self.space.admit(source.bytes(), version)?;
+        self.space.admit(source.room(), &format!("the template of {version}"))?;
         let row = (version, MAIN, database.as_str());
         let held = ours.keys().chain(&theirs).cloned().collect();
         stock::begin(registry, row, &wanted.resource.fingerprint, &held).await.map_err(failure)?;

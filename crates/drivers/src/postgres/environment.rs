@@ -233,7 +233,7 @@ impl Postgres {
         weight: Weight,
     ) -> Result<(), Failure> {
         let choice = self.choice(registry, weight);
-        self.space.admit(choice.disk, to)?;
+        self.space.admit(choice.disk, &format!("the database {to}"))?;
         let version = server_version(registry);
         let copied = async {
             if let Some(setting) = choice.strategy.setting(version) {

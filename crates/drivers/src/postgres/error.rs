@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use planner::resource::Failure;
 
+use super::storage::StorageError;
+
 /// Why the managed server is not there. One line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -96,6 +98,9 @@ pub enum ServerError {
         /// What connecting said.
         said: String,
     },
+    /// Its storage is not there.
+    #[error("[database] storage: {0}")]
+    Storage(#[from] StorageError),
     /// The folder could not be prepared.
     #[error("{}: {source}", path.display())]
     Io {

@@ -195,7 +195,11 @@ impl Server {
                 return Err(ServerError::Closed { folder: above.to_owned(), user: self.account.name.clone() });
             }
         }
-        self.own_folder(&self.settings.socket())
+        self.own_folder(&self.settings.socket())?;
+        if let Some(storage) = self.settings.storage() {
+            storage.mount(self.account.uid, self.account.gid)?;
+        }
+        Ok(())
     }
 
     /// Makes a folder that only the server's user and root can enter.
@@ -381,6 +385,12 @@ pub async fn destroy_at(settings: ServerSettings) -> Result<(), ServerError> {
 
 /// Deletes what is ours in the folder, and the folder if nothing else is in it.
 fn erase(settings: &ServerSettings, account: &str) -> Result<(), ServerError> {
+    if let Some(storage) = settings.storage() {
+        // The file is the operator's; what the server had in it goes.
+        let inside = storage.tablespace();
+        gone(&inside, fs::remove_dir_all(&inside))?;
+        storage.unmount()?;
+    }
     let half = settings.home.join("data.new");
     for folder in [settings.data(), half, settings.socket()] {
         gone(&folder, fs::remove_dir_all(&folder))?;

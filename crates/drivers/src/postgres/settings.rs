@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::storage::Storage;
+
 /// The superuser that only Sidestage is, over the socket.
 pub(crate) const ADMIN: &str = "sidestage";
 
@@ -27,6 +29,8 @@ pub struct ServerSettings {
     pub extensions: BTreeSet<String>,
     /// Whether commits wait for the disk. False loses the data when the machine loses power: for demo and tests.
     pub durable: bool,
+    /// A file that `sidestage storage create` has made. Templates and their clones lie in there.
+    pub storage: Option<PathBuf>,
 }
 
 impl ServerSettings {
@@ -44,11 +48,18 @@ impl ServerSettings {
             max_connections: 200,
             extensions,
             durable: true,
+            storage: None,
         }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
         self.home.join("data")
+    }
+
+    /// The storage that is mounted while the server runs.
+    pub(crate) fn storage(&self) -> Option<Storage> {
+        let file = self.storage.clone()?;
+        Some(Storage { file, mounted_at: self.home.join("storage") })
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

@@ -93,6 +93,14 @@ impl Source {
         }
     }
 
+    /// Bytes of disk that it may need, about: archives are packed, and indexes come on top.
+    pub(super) fn room(&self) -> u64 {
+        match self {
+            Source::File(_, Dump { format: Format::Custom | Format::Directory, bytes, .. }) => bytes.saturating_mul(6),
+            _ => self.bytes().saturating_mul(2),
+        }
+    }
+
     /// Extensions that it has.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ enum Line {
     Stage(Option<Sha>),
     Approve(Sha),
     Rebuild,
-    Reset,
+    Reset(Option<String>),
     Extend(Duration),
     Pin,
     Remove,
@@ -46,8 +46,8 @@ fn parse(line: &str) -> Option<Result<Line, String>> {
         ["approve"] => Err("an approval names its commit, all 40 digits: `/stage approve SHA`".to_owned()),
         ["approve", sha] => full(sha).map(Line::Approve),
         ["rebuild"] => Ok(Line::Rebuild),
-        ["reset"] => Ok(Line::Reset),
-        ["reset", _] => Err("another baseline is chosen in the console, or by `sidestage reset`".to_owned()),
+        ["reset"] => Ok(Line::Reset(None)),
+        ["reset", baseline] => Ok(Line::Reset(Some((*baseline).to_owned()))),
         ["extend", by] => parse_duration(by).map(Line::Extend).map_err(|why| format!("extend {why}")),
         ["extend"] => Err("say by how much: `/stage extend 3d`".to_owned()),
         ["pin"] => Ok(Line::Pin),
@@ -121,7 +121,7 @@ fn carry_out(desk: &mut Desk<'_>, said: &Said, actor: &Actor, line: Line) -> Res
     };
     let staging = matches!(line, Line::Stage(_));
     let command = command(line, project.clone(), sha);
-    let Desk { facts, ledger, policy, inventory, now } = desk;
+    let Desk { facts, ledger, policy, now, inventory } = desk;
     let waits = staging && {
         let standing = Standing::new(facts, policy, *now);
         standing.commit(&project, &sha).is_some_and(|commit| {
@@ -130,7 +130,7 @@ fn carry_out(desk: &mut Desk<'_>, said: &Said, actor: &Actor, line: Line) -> Res
         })
     };
     let forks = policy.projects.get(&project).is_some_and(|project| project.forks);
-    let judged = ask(Desk { facts, ledger, policy, inventory, now: *now }, actor, &command);
+    let judged = ask(Desk { facts, ledger, policy, now: *now, inventory }, actor, &command);
     judged.map_err(|why| {
         if waits && forks && actor.role >= Role::Write {
             format!("{} comes from outside, so it needs the line\n\n```text\n/stage approve {sha}\n```", sha.short())
@@ -144,7 +144,7 @@ fn command(line: Line, project: ProjectName, sha: Sha) -> Command {
     match line {
         Line::Approve(_) => Command::Approve { project, sha },
         Line::Rebuild => Command::Rebuild { project, sha },
-        Line::Reset => Command::Reset { project, sha, baseline: None },
+        Line::Reset(baseline) => Command::Reset { project, sha, baseline },
         Line::Extend(by) => Command::Extend { project, sha, by },
         Line::Pin => Command::Pin { project, sha },
         Line::Remove => Command::Remove { project, sha },

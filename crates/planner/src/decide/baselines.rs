@@ -181,8 +181,9 @@ fn dropped(eyes: &Eyes<'_>) -> Vec<BaselineRow> {
     for row in eyes.facts().baselines.values() {
         let spare = |(number, version): &(&u32, &Version)| {
             let kept = row.current == Some(**number) || row.before == Some(**number) || !version.is_sealed();
+            let used = is_used(eyes.facts(), eyes.inventory, &version_name(&row.name, **number));
             // Where none is current a person has to say which one is.
-            !kept && row.current.is_some() && !is_used(eyes.facts(), eyes.inventory, &version_name(&row.name, **number))
+            !kept && !used && row.current.is_some()
         };
         let spare: Vec<u32> = row.versions.iter().filter(spare).map(|(number, _)| *number).collect();
         if !spare.is_empty() {

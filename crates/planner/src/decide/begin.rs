@@ -24,7 +24,8 @@ pub(super) fn begin(eyes: &Eyes<'_>) -> Vec<Fact> {
     for (id, row) in &eyes.facts().envs {
         let may = row.is_live() && row.held.is_none() && !eyes.is_left(row);
         let asked = row.again.is_some() && eyes.startable(&row.of, row.chosen()).is_ok();
-        if may && (asked || eyes.has_lost_source(row)) {
+        let lost = eyes.has_lost_source(row) && eyes.startable(&row.of, None).is_ok();
+        if may && (asked || lost) {
             eyes.begin_again(id, row, draft.edit(id, row));
         }
     }

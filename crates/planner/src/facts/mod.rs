@@ -64,10 +64,10 @@ pub struct Facts {
     pub condemned: BTreeMap<Owner, Condemned>,
     /// Images that several environments may share.
     pub images: BTreeMap<ResourceId, ImageRow>,
-    /// What forges were told to show, by place.
-    pub told: BTreeMap<(ProjectName, Place), ToldRow>,
     /// Baselines by name, and for a while those that were removed.
     pub baselines: BTreeMap<String, BaselineRow>,
+    /// What forges were told to show, by place.
+    pub told: BTreeMap<(ProjectName, Place), ToldRow>,
     /// Projects as they were configured last.
     pub projects: BTreeMap<ProjectName, ProjectPolicy>,
     /// Those of them that are not in the configuration any more: derived.
@@ -98,8 +98,8 @@ impl Facts {
             approvals: BTreeMap::new(),
             condemned: BTreeMap::new(),
             images: BTreeMap::new(),
-            told: BTreeMap::new(),
             baselines: BTreeMap::new(),
+            told: BTreeMap::new(),
             projects: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             ids: BTreeMap::new(),
@@ -165,13 +165,13 @@ impl Facts {
                 let of: ImageRow = parse(row, value)?;
                 self.images.insert(of.id.clone(), of);
             }
-            Table::Told => {
-                let of: ToldRow = parse(row, value)?;
-                self.told.insert((of.project.clone(), of.place.clone()), of);
-            }
             Table::Baselines => {
                 let of: BaselineRow = parse(row, value)?;
                 self.baselines.insert(of.name.clone(), of);
+            }
+            Table::Told => {
+                let of: ToldRow = parse(row, value)?;
+                self.told.insert((of.project.clone(), of.place.clone()), of);
             }
             Table::Audit => {
                 let number = row.key.parse().map_err(|error| format!("audit {}: {error}", row.key))?;
@@ -284,6 +284,20 @@ impl Facts {
         self.save::<()>(Table::Images, id.to_string(), None);
     }
 
+    /// Writes a baseline.
+    pub fn put_baseline(&mut self, row: BaselineRow) {
+        if self.baselines.get(&row.name) != Some(&row) {
+            self.save(Table::Baselines, row.name.clone(), Some(&row));
+            self.baselines.insert(row.name.clone(), row);
+        }
+    }
+
+    /// Forgets a baseline.
+    pub fn drop_baseline(&mut self, name: &str) {
+        self.baselines.remove(name);
+        self.save::<()>(Table::Baselines, name.to_owned(), None);
+    }
+
     /// Writes what a forge was told.
     pub fn put_told(&mut self, row: ToldRow) {
         let key = (row.project.clone(), row.place.clone());
@@ -304,19 +318,6 @@ impl Facts {
             self.version += 1;
             self.checks.insert(key, checks);
         }
-    }
-    /// Writes a baseline.
-    pub fn put_baseline(&mut self, row: BaselineRow) {
-        if self.baselines.get(&row.name) != Some(&row) {
-            self.save(Table::Baselines, row.name.clone(), Some(&row));
-            self.baselines.insert(row.name.clone(), row);
-        }
-    }
-
-    /// Forgets a baseline.
-    pub fn drop_baseline(&mut self, name: &str) {
-        self.baselines.remove(name);
-        self.save::<()>(Table::Baselines, name.to_owned(), None);
     }
 
     /// Forgets a commit that was read.

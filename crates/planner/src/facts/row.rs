@@ -34,10 +34,10 @@ pub enum Table {
     Projects,
     /// Images that several environments may share: when each was wanted last.
     Images,
-    /// What forges were told to show.
-    Told,
     /// Baselines with their versions.
     Baselines,
+    /// What forges were told to show.
+    Told,
     /// Secrets of projects, sealed: the planner never looks into them.
     Secrets,
     /// Deliveries of forges' webhooks of the last days, and what is still to be done about them: the planner never looks
@@ -58,8 +58,8 @@ impl Table {
         Table::Condemned,
         Table::Projects,
         Table::Images,
-        Table::Told,
         Table::Baselines,
+        Table::Told,
         Table::Secrets,
         Table::Deliveries,
         Table::Audit,
@@ -77,8 +77,8 @@ impl Table {
             Table::Condemned => "condemned",
             Table::Projects => "projects",
             Table::Images => "images",
-            Table::Told => "told",
             Table::Baselines => "baselines",
+            Table::Told => "told",
             Table::Secrets => "secrets",
             Table::Deliveries => "deliveries",
             Table::Audit => "audit",

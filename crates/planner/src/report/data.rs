@@ -28,11 +28,12 @@ impl Report<'_, '_> {
     /// Why writes are to be suspended, or what is over the operator's limit.
     fn over(&self, row: &EnvRow, database: Option<u64>, objects: Option<u64>) -> Option<String> {
         let limits = &self.eyes.standing.policy.limits;
-        let suspends = limits.suspends(row.of.trust);
+        // Databases are watched, and not stopped.
+        let suspends = |what| what == "objects" && limits.suspends(row.of.trust);
         let over = [("database", database, limits.database), ("objects", objects, limits.objects)];
         over.into_iter().find_map(|(what, held, limit)| {
             let (held, limit) = (held?, limit?);
-            let suspended = if suspends { "; its writes are suspended" } else { "" };
+            let suspended = if suspends(what) { "; its writes are suspended" } else { "" };
             let line = format!(
                 "its {what}: {} of {} that `[limits] {what}` allows{suspended}",
                 round_size(held),

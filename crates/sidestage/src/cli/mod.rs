@@ -74,17 +74,17 @@ pub enum Command {
         #[command(subcommand)]
         what: secret::Secret,
     },
-    /// Connect GitHub, and look what a connection lacks
-    Github {
-        /// What to do.
-        #[command(subcommand)]
-        what: github::GitHub,
-    },
     /// Make, refresh and choose baselines: the data that environments start from
     Baseline {
         /// What to do.
         #[command(subcommand)]
         what: baseline::Baseline,
+    },
+    /// Connect GitHub, and look what a connection lacks
+    Github {
+        /// What to do.
+        #[command(subcommand)]
+        what: github::GitHub,
     },
     /// Print what a pass would do now, and what waits for what
     Plan(Plan),

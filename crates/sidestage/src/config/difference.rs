@@ -9,7 +9,7 @@ use super::Config;
 /// Top-level keys that apply at once. Everything else is wired at the start.
 const AT_ONCE: [&str; 5] = ["addresses", "github", "lifetime", "limits", "project"];
 /// Limits that the drivers are given at the start.
-const AT_START: [&str; 3] = ["connections", "disk", "pids"];
+const AT_START: [&str; 5] = ["connections", "disk", "objects", "pids", "suspend_trusted"];
 
 /// Keys of `[database]` that apply at once.
 const SPARES: [&str; 2] = ["spares", "spare_disk"];
@@ -69,6 +69,7 @@ impl Config {
         config.text.clone_from(&new.text);
         (config.database.spares, config.database.spare_disk) = (new.database.spares, new.database.spare_disk);
         (config.limits.connections, config.limits.disk, config.limits.pids) = (kept.connections, kept.disk, kept.pids);
+        (config.limits.objects, config.limits.suspend_trusted) = (kept.objects, kept.suspend_trusted);
         config
     }
 }

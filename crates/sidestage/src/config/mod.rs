@@ -101,6 +101,13 @@ impl Config {
         Ok(())
     }
 
+    /// How much environments may add to their baselines' objects.
+    #[must_use]
+    pub fn objects_quota(&self) -> drivers::objects::Quota {
+        let (all, foreign) = (self.limits.suspend_trusted, self.limits.objects);
+        drivers::objects::Quota { trusted: foreign.filter(|_| all), foreign }
+    }
+
     /// Base URL of the console.
     #[must_use]
     pub fn console_url(&self) -> String {

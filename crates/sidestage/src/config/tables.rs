@@ -291,6 +291,8 @@ pub struct Database {
     pub durable: bool,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
+    /// A file that `sidestage storage create` has made, for templates and their clones.
+    pub storage: Option<PathBuf>,
     /// Clones made ahead of each baseline's current version.
     pub(super) spares: u32,
     /// Bytes that all of them may take together.
@@ -303,7 +305,8 @@ pub struct Database {
 impl Default for Database {
     fn default() -> Self {
         let planner::policy::Spares { count: spares, disk: spare_disk } = planner::policy::Spares::default();
-        Database { bin_dir: None, durable: true, extensions: BTreeSet::new(), spares, spare_disk, _url: None }
+        let (bin_dir, storage, extensions) = (None, None, BTreeSet::new());
+        Database { bin_dir, durable: true, extensions, storage, spares, spare_disk, _url: None }
     }
 }
 

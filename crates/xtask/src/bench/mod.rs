@@ -2,6 +2,7 @@
 
 mod apps;
 mod by_hand;
+mod data;
 mod main;
 mod phases;
 mod site;
@@ -56,7 +57,8 @@ pub(crate) fn named(arguments: &[String]) -> Result<()> {
     let rows = match name.as_deref() {
         Some("main") => main::all(&options)?,
         Some("apps") => apps::all(&options)?,
-        _ => bail!("there are these benches: main, apps"),
+        Some("data") => data::all(&options)?,
+        _ => bail!("there are these benches: main, apps, data"),
     };
     print(&rows);
     if let Some(file) = file {

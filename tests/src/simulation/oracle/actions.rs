@@ -38,6 +38,8 @@ impl Oracle {
                 self.judge_release(resource, world)?;
                 self.judge_trust(now, resource)?;
                 self.judge_needs(resource, world)?;
+                self.judge_origin(resource, world)?;
+                self.judge_baseline(resource, world)?;
                 self.judge_data(resource, world)
             }
             Action::Rest(id, run) => self.judge_rest(now, id, *run, world),
@@ -114,6 +116,8 @@ impl Oracle {
 
     fn may_need(&self, trust: &Trust, id: &ResourceId, need: &ResourceId) -> bool {
         match &need.owner {
+            // Whose data are carried on is judged by itself.
+            Owner::Env(_) if matches!(id.kind, Kind::Database | Kind::Bucket) && need.kind == id.kind => true,
             Owner::Env(_) => need.owner == id.owner && (need.generation == id.generation || need.kind == Kind::Image),
             Owner::Project(_, Trust::Trusted) => *trust == Trust::Trusted,
             Owner::Project(..) => false,
@@ -205,6 +209,8 @@ impl Oracle {
             ("build", count(is_build), limits.builds),
             ("job", count(|action| is_ensure(action, Kind::Job)), 2),
             ("start and wake", count(|action| is_ensure(action, Kind::Container)), 4 + 3 * limits.awake),
+            ("baseline", count(|action| is_of_baseline(action, "main")), 2),
+            ("spare", count(|action| is_of_baseline(action, "spare")), 1),
             ("rest", count(|action| matches!(action, Action::Rest(..))), 4),
             ("remove", count(|action| matches!(action, Action::Remove(..))), 4),
         ];
@@ -219,6 +225,12 @@ impl Oracle {
 
 fn is_ensure(action: &Action, kind: Kind) -> bool {
     matches!(action, Action::Ensure(resource) if resource.id.kind == kind)
+}
+
+/// Making what a baseline's version owns.
+fn is_of_baseline(action: &Action, name: &str) -> bool {
+    let Action::Ensure(resource) = action else { return false };
+    matches!(resource.id.owner, Owner::Baseline(_)) && resource.id.name.starts_with(name)
 }
 
 /// What CI has built is pulled in another lane.

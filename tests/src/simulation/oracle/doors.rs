@@ -176,7 +176,8 @@ impl Oracle {
         let crowded = open.len() >= awake || crowd.len() > awake;
         let released = self.released.contains(env) && self.taken_out.contains_key(project);
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
-        gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
+        let copied = self.data.copied.contains(&(env.clone(), upstream.generation));
+        copied || gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
     }
 
     /// The data of a generation that serves is the data that it began to serve with.

@@ -21,11 +21,15 @@ impl Oracle {
                 }
             }
         }
+        self.judge_baselines(view)?;
         self.judge_places(view)
     }
 
     fn judge_thing(&self, id: &ResourceId, phase: Phase, view: &View) -> Result<(), String> {
         let half = matches!(phase, Phase::Partial | Phase::Lost);
+        if half && self.may_be_half(id, view) {
+            return Ok(());
+        }
         if phase == Phase::Removing || half && !matches!(id.owner, Owner::Env(_)) {
             return Err(format!("{id} is left {phase:?}"));
         }
@@ -180,8 +184,11 @@ impl Oracle {
                     && !own
                     && self.lacks_secret(project, sha, Trust::Approved)
             };
-            let fine =
-                shown.is_some_and(|commit| lives(commit.state) || commit.state == State::Queued || lacks(commit));
+            let without =
+                |commit: &CommitView| commit.state == State::Blocked && self.lacks_baseline(project, sha, view);
+            let fine = shown.is_some_and(|commit| {
+                lives(commit.state) || commit.state == State::Queued || lacks(commit) || without(commit)
+            });
             if !fine && !doomed {
                 return Err(format!(
                     "{} was asked for and is {:?}",

@@ -3,6 +3,7 @@
 //! It judges each step when it is decided. `Err` is one line: which rule was broken by what.
 
 mod actions;
+mod baselines;
 mod doors;
 mod end;
 mod reasons;
@@ -88,6 +89,8 @@ pub struct Oracle {
     released: BTreeSet<EnvId>,
     /// Environments whose data somebody outside took, by generation.
     pub robbed: BTreeSet<(EnvId, u32)>,
+    /// What is known of baselines.
+    pub data: baselines::Data,
 }
 
 impl Oracle {
@@ -119,6 +122,7 @@ impl Oracle {
             living: BTreeSet::new(),
             released: BTreeSet::new(),
             robbed: BTreeSet::new(),
+            data: baselines::Data::default(),
         }
     }
 
@@ -255,6 +259,8 @@ impl Oracle {
         self.excuse_all(now, world);
         let held_before = self.held.clone();
         if let Some((tables, view)) = &step.publish {
+            self.note_copies(step);
+            self.judge_offers(view, world)?;
             self.judge_guard(view)?;
             self.judge_begun(view)?;
             self.note_held(view);
@@ -262,6 +268,8 @@ impl Oracle {
             self.note_closed();
             self.judge_doors(now, tables, world)?;
         }
+        self.note_copies(step);
+        self.judge_copies()?;
         self.judge_held(step, &held_before, world)?;
         if let Some((_, view)) = &step.publish {
             self.note_gone(view, &held_before);
@@ -280,8 +288,9 @@ impl Oracle {
     }
 
     fn granted(&mut self, command: &Command) {
+        self.data.granted(command);
         let Some((project, sha)) = command.commit() else {
-            self.gc = true;
+            self.gc |= matches!(command, Command::Gc { .. });
             if matches!(command, Command::Gc { confirm: true }) {
                 self.released.extend(self.held.iter().cloned());
             }
@@ -469,6 +478,7 @@ impl Oracle {
         self.living.clear();
         if store_lost.is_some() {
             self.lost = store_lost;
+            self.data.lose();
             // Nobody remembers which generations there were.
             self.births.clear();
             // Generations count from what is seen again.

@@ -92,6 +92,9 @@ impl Oracle {
 
     /// Whether this removal is justified now.
     pub(super) fn justified(&self, now: Time, world: &World, id: &ResourceId, reason: Reason) -> Result<(), String> {
+        if let Owner::Baseline(version) = &id.owner {
+            return self.judge_drop(id, version, reason, world);
+        }
         let Owner::Env(env) = &id.owner else {
             return match reason {
                 Reason::Unwanted | Reason::Orphan => self.judge_spare(id),

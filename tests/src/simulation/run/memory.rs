@@ -32,6 +32,7 @@ impl Sim {
         for event in events {
             let Event::Read { project, sha, source: Ok(source) } = event else { continue };
             if let Ok(manifest) = &source.manifest {
+                self.oracle.data.ancestors.insert((project.clone(), *sha), source.ancestors.clone());
                 self.oracle.manifests.insert((project.clone(), *sha), manifest.clone());
             }
         }

@@ -1,0 +1,86 @@
+//! Mutants of baselines, of data carried on and of clones made ahead.
+
+use super::list::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a refresh that read nothing, lost tables or shrank is taken",
+        rule: "data",
+        file: "decide/baselines.rs",
+        find: "let doubt = doubt(recipe, &size, before, row.max_shrink);",
+        with: "let doubt = doubt(recipe, &size, before, row.max_shrink).filter(|_| !MUTANT);",
+        seeds: &[],
+    },
+    Mutant {
+        name: "a version is sealed when half of it is there",
+        rule: "data",
+        file: "decide/baselines.rs",
+        find: "[ResourceId::template(version), ResourceId::snapshot(version)].iter().all(|id| self.is_whole(id))",
+        with: "[ResourceId::template(version), ResourceId::snapshot(version)].iter().any(|id| MUTANT && self.is_whole(id)) || [ResourceId::template(version), ResourceId::snapshot(version)].iter().all(|id| self.is_whole(id))",
+        seeds: &[],
+    },
+    Mutant {
+        name: "a version that is used is dropped",
+        rule: "data",
+        file: "decide/baselines.rs",
+        find: "!kept && !used && row.current",
+        with: "!kept && (MUTANT || !used) && row.current",
+        seeds: &[],
+    },
+    Mutant {
+        name: "the version before the current one is dropped",
+        rule: "data",
+        file: "decide/baselines.rs",
+        find: "|| row.before == Some(**number) ||",
+        with: "|| (!MUTANT && row.before == Some(**number)) ||",
+        seeds: &[],
+    },
+    Mutant {
+        name: "foreign code gets the baseline that its manifest names",
+        rule: "7",
+        file: "decide/carry.rs",
+        find: ".filter(|_| of.trust.is_foreign());",
+        with: ".filter(|_| of.trust.is_foreign() && !MUTANT);",
+        seeds: &[],
+    },
+    Mutant {
+        name: "data are carried on though the commit does not descend",
+        rule: "data",
+        file: "decide/carry.rs",
+        find: "if !source.ancestors.contains(&sha) {",
+        with: "if !MUTANT && !source.ancestors.contains(&sha) {",
+        seeds: &[],
+    },
+    Mutant {
+        name: "visitors are let in while data are copied",
+        rule: "data",
+        file: "routes.rs",
+        find: "if self.is_copied(status.env, generation) {",
+        with: "if !MUTANT && self.is_copied(status.env, generation) {",
+        seeds: &[],
+    },
+    Mutant {
+        name: "a sealed version is made again",
+        rule: "15",
+        file: "blueprint/drawn.rs",
+        find: "sealed: version.sealed.is_some(),",
+        with: "sealed: version.sealed.is_some() && !MUTANT,",
+        seeds: &[],
+    },
+    Mutant {
+        name: "a lost store forgets its versions",
+        rule: "19",
+        file: "decide/baselines.rs",
+        find: "if !(new && whole || used) {",
+        with: "if MUTANT || !(new && whole || used) {",
+        seeds: &[],
+    },
+    Mutant {
+        name: "several clones are made ahead at once",
+        rule: "12",
+        file: "plan/lane.rs",
+        find: "Lane::Spare => 1,",
+        with: "Lane::Spare => if MUTANT { 3 } else { 1 },",
+        seeds: &[],
+    },
+];
