@@ -1,8 +1,10 @@
 //! The driver of GitHub: what it believes, whom it lets in, what it makes of bad answers, and that it keeps its secrets.
 
+mod connection;
 mod listing;
 mod roles;
 mod secrecy;
+mod waiting;
 mod webhooks;
 
 use std::collections::BTreeSet;

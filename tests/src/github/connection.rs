@@ -1,0 +1,80 @@
+//! Connecting: an App by its manifest, what a connection lacks, and what it costs.
+
+use std::collections::BTreeMap;
+
+use drivers::Forge;
+use drivers::github::connect;
+
+use super::{connected, shop};
+
+#[test]
+fn an_app_asks_for_the_least() {
+    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", false, false);
+    let permissions = manifest["default_permissions"].as_object().unwrap();
+    assert!(!permissions.contains_key("administration") && !permissions.contains_key("members"));
+    assert_eq!((&permissions["contents"], &permissions["metadata"]), (&"read".into(), &"read".into()));
+    assert_eq!(manifest["hook_attributes"]["url"], "https://sidestage.example.org/webhooks/github");
+    assert_eq!(manifest["hook_attributes"]["active"], true);
+    let merging = connect::manifest("Sidestage", "http://localhost:8081", true, true);
+    assert_eq!(merging["default_permissions"]["contents"], "write");
+    assert_eq!(merging["default_permissions"]["members"], "read");
+    assert_eq!(merging["hook_attributes"]["active"], false, "GitHub cannot reach this machine by that name");
+    for (console, reachable) in [
+        ("https://sidestage.example.org", true),
+        ("http://127.0.0.1:8081", false),
+        ("http://10.0.0.3", false),
+        ("http://[::1]:8081", false),
+        ("http://demo.localhost:8081", false),
+    ] {
+        assert_eq!(connect::is_reachable(console), reachable, "{console}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_good_once() {
+    let (hub, _forge, _folder) = shop().await;
+    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", false, false);
+    hub.change(|world| world.app.codes.insert("abc123".to_owned(), manifest));
+    let made = connect::exchange(&hub.url(), "abc123").await.unwrap();
+    assert!(made.id > 0 && made.key.0.contains("PRIVATE KEY") && made.webhook_secret.is_some());
+    assert!(!format!("{made:?}").contains("PRIVATE KEY"));
+    let again = connect::exchange(&hub.url(), "abc123").await.unwrap_err().to_string();
+    assert!(again.contains("does not know the code"), "{again}");
+    for code in ["", "../app", "a b", "a?b"] {
+        assert!(connect::exchange(&hub.url(), code).await.is_err(), "{code:?}");
+    }
+    let _ = hub.take_problems();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_what_is_missing() {
+    let (hub, forge, _folder) = shop().await;
+    hub.change(|world| world.app.permissions.remove("deployments"));
+    let environments = BTreeMap::from([("shop".parse().unwrap(), "sidestage".to_owned())]);
+    let findings = forge.connection().inspect("https://sidestage.example.org", &environments).await;
+    let lines: Vec<String> = findings.iter().map(|found| format!("{} {}", found.good, found.line)).collect();
+    let all = lines.join("\n");
+    assert!(
+        lines.iter().any(|line| line.starts_with("false") && line.contains("permission deployments, write")),
+        "{all}"
+    );
+    assert!(lines.iter().any(|line| line.starts_with("true") && line.contains("acme/shop is reached")), "{all}");
+    let _ = hub.take_problems();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_serves_its_hour_and_an_expired_one_is_renewed() {
+    let (hub, forge, _folder) = shop().await;
+    for _ in 0..3 {
+        forge.heads(&Default::default()).await.unwrap();
+    }
+    let minted = |requests: &[crate::fakehub::Request]| {
+        requests.iter().filter(|request| request.path.ends_with("/access_tokens")).count()
+    };
+    assert_eq!(minted(&hub.take_requests()), 1);
+    hub.expire_tokens();
+    forge.heads(&Default::default()).await.unwrap();
+    assert_eq!(minted(&hub.take_requests()), 1, "one new token, within the same call");
+    assert_eq!(connected(&hub).asked().points, 0);
+    let _ = hub.take_problems();
+}
