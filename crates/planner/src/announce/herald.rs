@@ -123,7 +123,7 @@ impl Herald {
         facts: &mut Facts,
         project: ProjectName,
         place: Place,
-        result: Result<u64, Failure>,
+        result: &Result<u64, Failure>,
         now: Time,
     ) {
         let key = (project, place);
@@ -132,7 +132,7 @@ impl Herald {
         // Whatever becomes of it, the wanted is looked at again.
         self.from = None;
         let id = match result {
-            Ok(id) => Some(id),
+            Ok(id) => Some(*id),
             // What is refused for good is not tried again until something else is to be shown.
             Err(Failure::Permanent { .. }) => None,
             Err(_) => {
