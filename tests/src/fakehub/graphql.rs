@@ -377,7 +377,7 @@ impl<'w> Thing<'w> {
                     Of::Plain("StatusContext", json!({ "context": status.sent["context"], "state": state }))
                 });
                 let all: Vec<Of<'w>> = checks.chain(statuses).collect();
-                self.maybe((!all.is_empty()).then(|| Of::Connection("StatusCheckRollup", all, 0, 0)))
+                self.maybe((!all.is_empty()).then_some(Of::Connection("StatusCheckRollup", all, 0, 0)))
             }
             // Workflows that nobody let begin have a suite, and no run.
             "checkSuites" => {

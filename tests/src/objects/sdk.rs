@@ -23,7 +23,13 @@ pub(super) fn client(place: &Place, n: u8, generation: u32) -> (Client, String) 
 pub(super) async fn fetch(s3: &Client, bucket: &str, key: &str) -> Option<Vec<u8>> {
     match s3.get_object().bucket(bucket).key(key).send().await {
         Ok(answer) => Some(answer.body.collect().await.unwrap().to_vec()),
-        Err(why) if why.as_service_error().is_some_and(|why| why.is_no_such_key()) => None,
+        Err(why)
+            if why
+                .as_service_error()
+                .is_some_and(aws_sdk_s3::operation::get_object::GetObjectError::is_no_such_key) =>
+        {
+            None
+        }
         Err(why) => panic!("{key:?}: {why:?}"),
     }
 }

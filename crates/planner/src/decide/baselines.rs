@@ -302,6 +302,7 @@ pub(crate) fn version_of(facts: &Facts, wanted: &str) -> Result<String, String> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

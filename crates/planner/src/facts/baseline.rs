@@ -205,6 +205,7 @@ pub fn shown_version(version: &str) -> &str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -178,7 +178,7 @@ pub(super) fn show(view: &View, project: &ProjectName, commit: &CommitView, scre
     facts.push(("url", commit.url.clone()));
     facts.push(("trust", trust.to_owned()));
     if commit.generation > 0 {
-        let data = commit.data.as_ref().map(|data| data_line(data, &moment)).unwrap_or_default();
+        let data = commit.data.as_ref().map(|data| data_line(data, moment)).unwrap_or_default();
         facts.push(("data", format!("generation {}{data}", commit.generation)));
         let over = commit.data.as_ref().and_then(|data| data.over.as_ref());
         facts.extend(over.map(|over| ("limit", clean(over).into_owned())));
