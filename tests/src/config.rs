@@ -35,6 +35,8 @@ fn mistakes_name_line_and_key() {
         assert!(error.contains(expected), "{error}");
         assert!(error.starts_with("line ") && !error.contains('\n'), "{error}");
     }
+    let error = error_with("[[project]]", "wait_for = [\"ci\"]");
+    assert!(error.contains("shop: wait_for is for repositories on GitHub"), "{error}");
 }
 
 #[test]

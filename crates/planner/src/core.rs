@@ -246,7 +246,7 @@ impl Core {
                 let Core { facts, ledger, policy, inventory, .. } = self;
                 return Some((request, said(Desk { facts, ledger, policy, inventory, now }, &heard, role)));
             }
-            Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, result, now),
+            Event::Told { project, place, result } => self.herald.told(&mut self.facts, project, place, &result, now),
             Event::Checks { project, sha, checks } => {
                 self.asking.answered(&mut self.facts, (project, sha), checks, now);
             }

@@ -142,7 +142,6 @@ impl Hub {
     }
 
     /// Everything that was asked since the last call.
-    #[must_use]
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.lock().requests)
     }
@@ -179,7 +178,6 @@ impl Hub {
     }
 
     /// What was wrong with messages so far. What is read is not held against the test.
-    #[must_use]
     pub fn take_problems(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().problems)
     }

@@ -57,11 +57,11 @@ impl World {
         })
     }
 
-    fn show_end(&self, repo: Option<&Repo>, name: &str, sha: &str) -> Value {
+    fn show_end(&self, repo: Option<&Repo>, owner: u64, name: &str, sha: &str) -> Value {
         json!({
             "label": repo.map_or_else(|| format!("unknown:{name}"), |repo| format!("{}:{name}", self.accounts[&repo.owner].login)),
             "ref": name, "sha": sha,
-            "repo": repo.map(|repo| self.show_repo(repo)), "user": repo.map(|repo| self.show_account(repo.owner)),
+            "repo": repo.map(|repo| self.show_repo(repo)), "user": self.show_account(repo.map_or(owner, |repo| repo.owner)),
         })
     }
 
@@ -79,10 +79,10 @@ impl World {
             "created_at": timestamp(pull.created), "updated_at": timestamp(pull.updated),
             "closed_at": closed, "merged_at": closed.filter(|_| pull.merged), "merged": pull.merged,
             "merge_commit_sha": null, "maintainer_can_modify": false, "author_association": "NONE",
-            "head": self.show_end(head, &pull.head_ref, &pull.head_sha),
-            "base": self.show_end(Some(repo), &pull.base_ref, &pull.base_sha),
+            "head": self.show_end(head, pull.author, &pull.head_ref, &pull.head_sha),
+            "base": self.show_end(Some(repo), repo.owner, &pull.base_ref, &pull.base_sha),
             "url": format!("{base}/repos/{name}/pulls/{number}"), "html_url": format!("{base}/{name}/pull/{number}"),
-            "auto_merge": null, "milestone": null, "assignee": null, "mergeable_state": "unknown",
+            "auto_merge": null, "milestone": null, "assignee": null, "active_lock_reason": null, "mergeable_state": "unknown",
         })
     }
 

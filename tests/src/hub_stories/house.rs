@@ -284,12 +284,6 @@ impl House {
         }
     }
 
-    /// Time passes here, with whatever becomes due meanwhile.
-    pub(super) async fn wait(&mut self, span: Duration) {
-        self.now = self.now.after(span);
-        self.settle().await;
-    }
-
     pub(super) fn commits(&self) -> Vec<(Ref, CommitView)> {
         let view = self.core.view();
         let refs = view.projects.into_iter().flat_map(|project| project.refs);

@@ -165,7 +165,7 @@ async fn a_restart_writes_nothing_again() {
     house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
     house.hub.open(opening("feature", "A feature")).await;
     house.settle().await;
-    drop(house.hub.take_requests());
+    house.hub.take_requests();
     house.restart();
     house.pass().await;
     let writes: Vec<_> = house.hub.take_requests().into_iter().filter(crate::fakehub::Request::writes).collect();

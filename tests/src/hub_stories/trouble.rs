@@ -51,12 +51,10 @@ async fn nonsense_and_not_found_are_not_empty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_honoured_and_costs_no_environment() {
     let (mut house, sha) = with_one().await;
-    house.hub.trouble(Fault::Primary(2), "graphql", 1);
+    house.hub.trouble(Fault::Primary(5), "graphql", 1);
     house.pass().await;
-    drop(house.hub.take_requests());
-    for _ in 0..5 {
-        house.pass().await;
-    }
+    house.hub.take_requests();
+    house.pass().await;
     assert!(house.hub.take_requests().is_empty(), "nothing is asked before the limit ends");
     assert_eq!(house.running(), set(&[&sha]));
     house.hub.close(SHOP, 1, "ada", true);

@@ -211,7 +211,7 @@ impl Objects {
         };
         match self.store.index.begin_generation(&new, beginning).await? {
             Begun::Done => {
-                log.line(&format!("bucket {}, generation {number}, begins with {whence}", names::bucket(env)))
+                log.line(&format!("bucket {}, generation {number}, begins with {whence}", names::bucket(env)));
             }
             Begun::NothingToBeginWith => {
                 let text = format!("{whence}, which bucket {} is to begin with, is being removed", names::bucket(env));
@@ -306,10 +306,10 @@ impl Objects {
         let filling = super::filling::Filling::new(&self.store, snapshot, log);
         match from {
             ObjectsFrom::Empty | ObjectsFrom::Env(_) => Ok(()),
-            ObjectsFrom::Folder(folder) => filling.from_folder(folder).await,
+            ObjectsFrom::Folder(folder) => filling.take_folder(folder).await,
             ObjectsFrom::Bucket { endpoint, region, bucket, prefix, credentials_file } => {
                 let client = super::upstream::connect(endpoint.as_deref(), region, credentials_file.as_deref()).await?;
-                filling.from_bucket(&client, bucket, prefix).await
+                filling.take_bucket(&client, bucket, prefix).await
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use futures_util::{Stream, StreamExt, stream};
 use planner::resource::Failure;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -57,7 +58,7 @@ impl<'a> Filling<'a> {
     }
 
     /// Every file below a folder; its path there is its key.
-    pub(super) async fn from_folder(&self, folder: &Path) -> Result<(), Failure> {
+    pub(super) async fn take_folder(&self, folder: &Path) -> Result<(), Failure> {
         let (root, log) = (folder.to_owned(), self.log.clone());
         let files = tokio::task::spawn_blocking(move || walk(&root, &log)).await.map_err(|_| Failure::Cancelled)??;
         let total = files.iter().map(|file| file.size).sum();
@@ -80,7 +81,7 @@ impl<'a> Filling<'a> {
     }
 
     /// Every object of a bucket whose key begins with `prefix`, which is cut off.
-    pub(super) async fn from_bucket(&self, client: &Client, bucket: &str, prefix: &str) -> Result<(), Failure> {
+    pub(super) async fn take_bucket(&self, client: &Client, bucket: &str, prefix: &str) -> Result<(), Failure> {
         let (mut count, mut total) = (0u64, 0);
         let mut pages = upstream::pages(client, bucket, prefix);
         while let Some(page) = pages.next().await {
@@ -120,7 +121,7 @@ impl<'a> Filling<'a> {
         let answer = client.get_object().bucket(bucket).key(&whole).send().await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(why) if why.as_service_error().is_some_and(|why| why.is_no_such_key()) => {
+            Err(why) if why.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
                 self.log.line(&format!("{whole} was deleted meanwhile"));
                 return Ok(None);
             }

@@ -82,7 +82,7 @@ impl Index {
                 return Ok(page);
             }
             if let Some(folded) = query.fold(&key) {
-                merged.skip_to(above(&folded));
+                merged.skip_to(&above(&folded));
                 last = Some(folded.clone());
                 page.prefixes.push(folded);
             } else {
@@ -93,6 +93,9 @@ impl Index {
         Ok(page)
     }
 }
+
+/// The key, and what an [`ObjectRow`] has.
+type KeyedRow = (Vec<u8>, Option<String>, i64, String, i64, String);
 
 /// One layer, read from front to back.
 struct Cursor {
@@ -144,11 +147,11 @@ impl Merged {
     }
 
     /// Leaves out what lies before `key`.
-    fn skip_to(&mut self, key: Vec<u8>) {
+    fn skip_to(&mut self, key: &[u8]) {
         for cursor in &mut self.cursors {
-            while cursor.ahead.pop_front_if(|(ahead, _)| *ahead < key).is_some() {}
+            while cursor.ahead.pop_front_if(|(ahead, _)| ahead.as_slice() < key).is_some() {}
             if cursor.ahead.is_empty() && !cursor.read_up {
-                cursor.from.clone_from(&key);
+                cursor.from = key.to_vec();
             }
         }
     }
@@ -159,7 +162,7 @@ impl Cursor {
         if self.read_up || !self.ahead.is_empty() {
             return Ok(());
         }
-        let rows: Vec<(Vec<u8>, Option<String>, i64, String, i64, String)> = sqlx::query_as(
+        let rows: Vec<KeyedRow> = sqlx::query_as(
             "SELECT key, blob, size, etag, modified, meta FROM objects
              WHERE layer = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",
         )

@@ -1,6 +1,7 @@
 //! Who tells forges: what differs from what they show, each place once at a time, and again after a while if that failed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToldRow, Wanted, wanted};
@@ -26,8 +27,8 @@ type Key = (ProjectName, Place);
 #[derive(Debug, Default)]
 pub(crate) struct Herald {
     trying: BTreeMap<Key, Trying>,
-    /// What was looked at last: the facts' version and the view's time.
-    from: Option<(u64, Time)>,
+    /// What was looked at last: the facts, by their version, and the view.
+    from: Option<(u64, Arc<View>)>,
     wanted: BTreeMap<Key, Wanted>,
 }
 
@@ -51,7 +52,7 @@ impl Herald {
     /// What is to be told now, and when to look again.
     pub(crate) fn tell(
         &mut self,
-        view: &View,
+        view: &Arc<View>,
         facts: &mut Facts,
         policy: &Policy,
         now: Time,
@@ -59,11 +60,12 @@ impl Herald {
         if !policy.projects.values().any(|project| project.forge.pulls) {
             return (Vec::new(), None);
         }
-        if self.from != Some((facts.version, view.at)) {
+        let same = |(version, seen): &(u64, Arc<View>)| *version == facts.version && Arc::ptr_eq(seen, view);
+        if !self.from.as_ref().is_some_and(same) {
             self.wanted = wanted(view, facts, policy);
             self.answers(facts);
             forget(facts);
-            self.from = Some((facts.version, view.at));
+            self.from = Some((facts.version, view.clone()));
             let (wanted, told) = (&self.wanted, &facts.told);
             self.trying.retain(|key, trying| {
                 trying.under_way.is_some() || wanted.contains_key(key) && told_differs(told, key, wanted)
@@ -121,7 +123,7 @@ impl Herald {
         facts: &mut Facts,
         project: ProjectName,
         place: Place,
-        result: Result<u64, Failure>,
+        result: &Result<u64, Failure>,
         now: Time,
     ) {
         let key = (project, place);
@@ -130,7 +132,7 @@ impl Herald {
         // Whatever becomes of it, the wanted is looked at again.
         self.from = None;
         let id = match result {
-            Ok(id) => Some(id),
+            Ok(id) => Some(*id),
             // What is refused for good is not tried again until something else is to be shown.
             Err(Failure::Permanent { .. }) => None,
             Err(_) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Desk, Entry, ask};
 use crate::announce::{ToldRow, inert};
 use crate::command::{Actor, Command, Role};
+use crate::facts::EnvRow;
 use crate::forge::{Person, Place, Said};
 use crate::identity::{ProjectName, Ref, Sha, Trust};
 use crate::standing::Standing;
@@ -98,10 +99,10 @@ pub(crate) fn said(mut desk: Desk<'_>, said: &Said, role: Option<Role>) -> Resul
 
 /// A button stands for its word.
 fn pressed(line: &str, sha: Sha) -> Option<Result<Line, String>> {
-    match line.trim_start_matches("/stage").trim() {
-        "approve" => Some(Ok(Line::Approve(sha))),
-        "stage" | "" => Some(Ok(Line::Stage(Some(sha)))),
-        _ => None,
+    match line.trim_start_matches("/stage").split_whitespace().next() {
+        Some("approve") => Some(Ok(Line::Approve(sha))),
+        Some("rebuild" | "remove" | "extend" | "pin") => None,
+        _ => Some(Ok(Line::Stage(Some(sha)))),
     }
 }
 
@@ -181,7 +182,7 @@ fn target(desk: &Desk<'_>, said: &Said, line: &Line) -> Result<Sha, String> {
         commit.is_some_and(|commit| {
             [Trust::Trusted, Trust::Approved]
                 .iter()
-                .any(|trust| standing.row(commit, *trust).is_some_and(|row| row.is_live()))
+                .any(|trust| standing.row(commit, *trust).is_some_and(EnvRow::is_live))
         })
     };
     Ok(row.commits.iter().rev().map(|listed| listed.sha).find(lives).unwrap_or(head))

@@ -82,7 +82,7 @@ impl Eyes<'_> {
         } else {
             Reason::Vanished
         };
-        let mut begun = self.from_baseline(before, generation, asked, rebuilt);
+        let mut begun = self.anew(before, generation, asked, rebuilt);
         begun.cause = Some(cause);
         row.begun = Some(begun);
         (row.again, row.held, row.let_go) = (None, None, false);
@@ -107,13 +107,13 @@ impl Eyes<'_> {
         let generation = self.next_generation(id, row);
         // `rebuild` of what is not there begins with a new image too.
         let rebuilt = if row.again.as_ref().is_some_and(|again| again.rebuild) { generation } else { 0 };
-        let begun = self.from_baseline(row, generation, asked, rebuilt);
+        let begun = self.anew(row, generation, asked, rebuilt);
         if never { self.carried(&row.of, begun) } else { begun }
     }
 
     /// A generation that starts from what a person has chosen, else from what its manifest names. Where that is not there
     /// it waits for the version that it had.
-    fn from_baseline(&self, row: &EnvRow, generation: u32, asked: Time, rebuilt: u32) -> Begun {
+    fn anew(&self, row: &EnvRow, generation: u32, asked: Time, rebuilt: u32) -> Begun {
         let source = self.buildable(&row.of).ok();
         let versions = source.and_then(|source| self.versions(&row.of, source, row.chosen()).ok());
         let (baseline, objects) = versions.unwrap_or_else(|| match &row.begun {
