@@ -44,6 +44,13 @@ fn values_out_of_range_say_what_is_allowed() {
     for (from, to, expected) in [
         ("domain = \"staging.example.org\"", "domain = \"Staging\"", "domain name in lower case"),
         ("keep = 2", "keep = 0", "keep must be at least 1"),
+        ("keep = 2", "wait_for = [\"ci\"]", "for repositories on GitHub"),
+        ("keep = 2", "github = \"acme/shop\"", "git or github, not both"),
+        ("git = \"/srv/git/shop.git\"", "github = \"shop\"", "must be \"owner/name\""),
+        ("git = \"/srv/git/shop.git\"", "github = \"../x/y\"", "must be \"owner/name\""),
+        ("git = \"/srv/git/shop.git\"", "github = \"a/b\"\napprovers = \"team:x\"", "team:ORGANISATION/TEAM"),
+        ("#url = \"https://github.com\"", "url = \"http://github.example.org\"", "must be https://"),
+        ("#app_id = 1234", "app_id = 1234", "app_id needs private_key_file"),
         ("git = \"/srv/git/shop.git\"", "git = \"shop.git\"", "absolute path"),
         ("memory = \"512m\"", "memory = \"lots\"", "memory"),
         ("idle = \"15m\"", "idle = 15", "idle"),

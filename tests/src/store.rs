@@ -44,10 +44,13 @@ async fn the_audit_log_takes_additions_only() {
 }
 
 /// Rows as each version of the schema wrote them: a migration is tried on the data of all before it.
-const SAMPLES: [&str; 3] = [
+const SAMPLES: [&str; 6] = [
     "INSERT INTO refs VALUES ('shop pr/1', '{}'); INSERT INTO audit VALUES ('1', '{}');",
     "INSERT INTO refs VALUES ('shop pr/2', '{}'); INSERT INTO projects VALUES ('shop', '{}'); INSERT INTO images VALUES ('i', '{}');",
     "INSERT INTO refs VALUES ('shop pr/3', '{}'); INSERT INTO secrets VALUES ('shop trusted A', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/4', '{}'); INSERT INTO baselines VALUES ('shop', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/5', '{}'); INSERT INTO told VALUES ('shop comment 1', '{}');",
+    "INSERT INTO refs VALUES ('shop pr/6', '{}'); INSERT INTO deliveries VALUES ('1-2', '{}');",
 ];
 
 #[tokio::test]

@@ -209,6 +209,7 @@ async fn a_person_asks_by_the_first_line_of_a_new_comment_and_by_nothing_else() 
 async fn a_button_counts_for_its_own_commit_and_only_if_the_check_is_ours() {
     let (github, _forge) = hello(|_| {});
     let mut pressed = example("check_run", "requested_action");
+    pressed["repository"]["full_name"] = EXAMPLE.into();
     let sha = pressed["check_run"]["head_sha"].as_str().unwrap().to_owned();
     let said = |payload: &Value| deliver(&github, "check_run", payload).unwrap().said;
     assert_eq!(said(&pressed), None, "somebody else's check");
