@@ -5,6 +5,7 @@
 pub mod docker;
 pub mod git;
 pub mod github;
+mod lock;
 mod log;
 pub mod objects;
 pub mod postgres;
@@ -21,6 +22,7 @@ use planner::identity::{ProjectName, Ref, Sha};
 use planner::resource::{Failure, Observed, Owner, Resource, ResourceId, Run};
 use planner::spec::Origin;
 
+pub use lock::Lock;
 pub use log::Log;
 pub use secrets::{Secrets, Values};
 pub use veil::{SHORTEST, Veil, Veiled};

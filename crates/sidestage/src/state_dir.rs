@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use drivers::Lock;
 use planner::identity::{EnvId, InstanceKey};
 use planner::resource::{Owner, ResourceId};
 
@@ -13,14 +14,7 @@ use planner::resource::{Owner, ResourceId};
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    lock: File,
-}
-
-impl Drop for StateDir {
-    /// Closing would not do: a child process between its fork and its exec still has the file, and the lock with it.
-    fn drop(&mut self) {
-        let _ = self.lock.unlock();
-    }
+    _lock: Lock,
 }
 
 /// Where `sidestage github connect` keeps the App that it made: each file with mode 0600.
@@ -76,11 +70,10 @@ impl StateDir {
         let making = || format!("cannot make the state directory {}", root.display());
         DirBuilder::new().recursive(true).mode(0o700).create(root).with_context(making)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).with_context(making)?;
-        let lock = File::create(root.join("lock")).with_context(making)?;
-        if lock.try_lock().is_err() {
+        let Some(lock) = Lock::take(&root.join("lock")).with_context(making)? else {
             bail!("another Sidestage runs on {}: stop it first, or use another state_dir", root.display());
-        }
-        let dir = StateDir { root: root.to_owned(), lock };
+        };
+        let dir = StateDir { root: root.to_owned(), _lock: lock };
         for folder in [dir.mirrors(), dir.logs(), dir.objects()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
         }

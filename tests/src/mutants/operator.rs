@@ -87,8 +87,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "each wait begins the time anew",
         rule: "11",
         file: "ledger/failure.rs",
-        find: ".and_then(|failed| failed.waits).unwrap_or((now, 0));",
-        with: ".and_then(|failed| failed.waits).filter(|_| !MUTANT).unwrap_or((now, 0));",
+        find: "before.waits.unwrap_or((now, 0));",
+        with: "before.waits.filter(|_| !MUTANT).unwrap_or((now, 0));",
         seeds: &[],
     },
     Mutant {

@@ -45,7 +45,6 @@ mod uploads;
 mod upstream;
 mod writing;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,6 +66,8 @@ use hosts::Hosts;
 use index::Index;
 pub use quota::Quota;
 use removal::Remover;
+
+use crate::Lock;
 pub use trouble::Trouble;
 
 /// What an operator may set.
@@ -89,7 +90,7 @@ pub struct ObjectStore {
     _stop: DropGuard,
     removing: Mutex<Option<JoinHandle<()>>>,
     /// One store per folder: a second one would sweep away what this one is writing.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl ObjectStore {
@@ -114,7 +115,8 @@ impl ObjectStore {
         settings: Settings,
     ) -> Result<ObjectStore, Trouble> {
         std::fs::create_dir_all(dir)?;
-        let lock = lock(dir)?;
+        let in_use = || Trouble::Refused(format!("the object store in {} is in use by another process", dir.display()));
+        let lock = Lock::take(&dir.join("lock"))?.ok_or_else(in_use)?;
         let index = Index::open(&dir.join("index.sqlite"), &key.instance(), settings.quota).await?;
         let blobs = Blobs::new(dir.join("blobs"), settings.reserve)?;
         let keyring = Arc::new(Keyring::new(key, index.generations(None).await?));
@@ -165,16 +167,5 @@ impl ObjectStore {
             let _ = removing.await;
         }
         self.index.close().await;
-    }
-}
-
-fn lock(dir: &Path) -> Result<File, Trouble> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Trouble::Refused(format!("the object store in {} is in use by another process", dir.display())))
-        }
-        Err(std::fs::TryLockError::Error(why)) => Err(why.into()),
     }
 }

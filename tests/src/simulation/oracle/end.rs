@@ -1,8 +1,10 @@
 //! Judges the end: faults off, time has run on. What exists must be what open refs, approvals and commands say.
 
+use std::collections::BTreeSet;
+
 use planner::identity::{EnvId, Trust};
 use planner::resource::{Kind, Owner, Phase, Reason, ResourceId, Run};
-use planner::tables::{Door, Route, Tables};
+use planner::tables::{Door, EnvRoute, Route, Tables};
 use planner::view::{CommitView, State, View};
 
 use super::{Oracle, World};
@@ -164,7 +166,8 @@ impl Oracle {
             let trusts = [Trust::Trusted, Trust::Approved];
             let may = |trust: &Trust| {
                 let approved = said.surely_approved && self.approval_holds(world.now, project, sha);
-                let sure = *trust == Trust::Trusted || approved;
+                let own = self.said.sure_places(project, sha).any(|(_, said, _)| !said.foreign);
+                let sure = *trust == Trust::Trusted && own || approved;
                 let set = !self.lacks_secret(project, sha, *trust);
                 sure && set && self.said.may_run(project, sha, *trust, &self.policy)
             };
@@ -207,12 +210,18 @@ impl Oracle {
         if displaced || self.robbed.iter().any(|(robbed, _)| robbed == env) {
             return Ok(());
         }
-        let route = tables.routes.values().find_map(|route| match route {
-            Route::Env(route) if route.env == *env => Some(route),
+        let routes = tables.routes.values().filter_map(|route| match route {
+            Route::Env(route) => Some(&**route),
             _ => None,
         });
+        let routes: Vec<&EnvRoute> = routes.collect();
+        let route = routes.iter().find(|route| route.env == *env);
+        let others = routes.iter().filter(|route| matches!(route.door, Door::Open(_)) && route.env != *env);
+        let open = others.map(|route| &route.env).collect::<BTreeSet<_>>().len();
         match route {
             Some(route) if matches!(route.door, Door::Open(_)) => Ok(()),
+            // Those that were visited or became ready later put it to sleep again.
+            _ if open >= self.policy.limits.awake => Ok(()),
             other => {
                 Err(format!("{env} was knocked at and does not open: {:?}", other.map(|r| (&r.door, &r.page.state))))
             }

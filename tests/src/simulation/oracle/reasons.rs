@@ -35,14 +35,14 @@ impl Oracle {
         match reason {
             Reason::Closed => {
                 let left = self.said.is_left_behind(project, sha) && self.robbed.iter().any(|(one, _)| one == env);
-                let closed = self.said.places(project, sha).all(|(_, said, _)| said.idle);
+                let closed = self.said.sure_places(project, sha).next().is_none();
                 let closed = closed && self.said.listed.contains(project);
                 closed || left
             }
             Reason::Expired => self.has_expired(now, env, project, sha),
             Reason::Superseded => self.is_superseded(world, env, project, sha),
             Reason::Trust => match trust {
-                Trust::Trusted => !self.said.may_run(project, sha, Trust::Trusted, &self.policy),
+                Trust::Trusted => !self.said.sure_places(project, sha).any(|(_, said, _)| !said.foreign),
                 // Handed over upwards once the trusted one serves, or no foreign ref has it any more.
                 _ => {
                     let foreign = self.said.places(project, sha).any(|(_, said, _)| said.foreign);

@@ -26,6 +26,8 @@ pub struct RefSaid {
     pub lost: bool,
     /// Nothing of it was known to live when it was lost: it may be closed by now.
     pub idle: bool,
+    /// What it had before it was found again while it was idle: forgotten, if it had closed.
+    pub vague: BTreeSet<Sha>,
 }
 
 /// One commit's say.
@@ -91,6 +93,7 @@ impl Said {
                         said.open = false;
                         left.extend(said.list.iter().copied());
                         said.list = said.list.last().copied().into_iter().collect();
+                        said.vague.clear();
                     }
                 }
                 for head in heads {
@@ -123,6 +126,10 @@ impl Said {
     fn listed(&mut self, project: &ProjectName, head: &Head, automatic: bool) {
         let said = self.refs.entry((project.clone(), head.name.clone())).or_default();
         let reopened = !said.open;
+        if said.idle {
+            said.vague.extend(said.list.iter().copied());
+        }
+        said.vague.remove(&head.sha);
         (said.open, said.lost, said.idle, said.foreign) = (true, false, false, head.foreign);
         if reopened {
             said.requested = None;
@@ -215,6 +222,15 @@ impl Said {
                 Some((name, said, back))
             },
         )
+    }
+
+    /// As [`Said::places`], without those that may have closed or may have forgotten it.
+    pub fn sure_places<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        sha: &'a Sha,
+    ) -> impl Iterator<Item = (&'a Ref, &'a RefSaid, usize)> + 'a {
+        self.places(project, sha).filter(move |(_, said, _)| !said.idle && !said.vague.contains(sha))
     }
 
     /// Whether the commit may run at this trust by what was said. `Trusted`: in the list of an open ref of the project's own.
