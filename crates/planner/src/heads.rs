@@ -84,7 +84,10 @@ pub(crate) fn found(facts: &mut Facts, project: &ProjectName, head: Head, now: T
 /// Whether an open ref that a person asked for is still needed: something of it lives or is to live, or it was found just now.
 pub(crate) fn is_needed(facts: &Facts, row: &RefRow, now: Time) -> bool {
     let Some(found) = row.requested.filter(|_| row.is_open()) else { return false };
-    let wished = |env: &EnvRow| env.is_live() || env.asked.is_some_and(|asked| asked.person) && env.gone.is_none();
+    // Asked for again after it went, it waits for its place like any other.
+    let later = |env: &EnvRow, sequence| env.gone.is_none_or(|gone| gone.sequence < sequence);
+    let asks = |env: &EnvRow| env.asked.is_some_and(|asked| asked.person && later(env, asked.sequence));
+    let wished = |env: &EnvRow| env.is_live() || asks(env);
     let head = row.head().map(|head| head.sha);
     let needed = |listed: &Listed| {
         let rows = envs(facts, &row.project, &listed.sha);

@@ -403,7 +403,8 @@ impl Oracle {
             match commit.state {
                 State::Unstaged | State::Blocked | State::Superseded => {}
                 State::Removing | State::Removed | State::Expired => drop(going.insert(commit.env.clone())),
-                State::Queued if commit.generation == 0 => {}
+                // Nothing of it was ever begun.
+                State::Queued | State::Failed if commit.generation == 0 => {}
                 _ => drop(living.insert(commit.env.clone())),
             }
         }
