@@ -36,7 +36,7 @@ fn scenes_hold() {
 
 /// Seeds that failed once, and why they are kept. As the world grows a number may come to mean another story: causes that
 /// matter have a scene of their own.
-const KEPT: [(u64, &str); 29] = [
+const KEPT: [(u64, &str); 36] = [
     (132, "an older commit of an own ref was staged by a person, and the wish was written to its untrusted name"),
     (842, "a wish for approved code was forgotten when a ref of the project's own opened on it"),
     (914, "the same, after a restart"),
@@ -66,6 +66,13 @@ const KEPT: [(u64, &str); 29] = [
     (8042, "a release was cut off when its web process failed for good"),
     (8070, "a tag that a person had asked for closed, and was forgotten with its older commits"),
     (9964, "data vanished of a held generation whose second application had never answered"),
+    (2006, "a tag that closed and was asked for again had forgotten its older commits"),
+    (3762, "the same, and the trust of what it had forgotten"),
+    (3910, "a tag moved on and closed; what it had left was a fork's head too"),
+    (8962, "the same"),
+    (5599, "what was asked for again after it had expired did not keep its tag open"),
+    (7572, "a tag closed though a commit of it that could not be read was shown as failed"),
+    (7753, "a place was passed on just after a knock, and one may be awake"),
 ];
 
 #[test]
