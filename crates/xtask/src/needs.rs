@@ -69,6 +69,8 @@ const PYTHON: Need = Need {
     packages: &["python3", "python3-venv", "python3-pip"],
     there: || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip, pip"])),
 };
+const OPENSSL: Need =
+    Need { what: "openssl, for keys of Apps", packages: &["openssl"], there: || find("openssl").is_some() };
 const NODE: Need = Need {
     what: "Node.js with npm",
     packages: &["nodejs", "npm"],
@@ -80,7 +82,7 @@ pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_DATA: &[Need] = &[POSTGRES, PYTHON, XFS];
 pub(crate) const FOR_TESTS: &[Need] = &[
     ENGINE, POSTGRES, GIT, IP, DISKS, XFS, IMAGES, BUSYBOX, BROWSER, WEBDRIVER, KNOT, DIG, RCLONE, S3CMD, REGISTRY,
-    PYTHON, NODE,
+    PYTHON, NODE, OPENSSL,
 ];
 
 /// Makes sure of all of them, or says which are missing.
