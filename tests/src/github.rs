@@ -8,6 +8,7 @@ mod waiting;
 mod webhooks;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use drivers::github::{Access, GitHub, GitHubForge, Hidden, Settings, Watched};
@@ -19,7 +20,7 @@ const SHOP: &str = "acme/shop";
 const INSTANCE: &str = "testtesttesttest";
 
 /// The connection to a hub, as its App.
-fn connected(hub: &Hub) -> Arc<GitHub> {
+pub(crate) fn connected(hub: &Hub) -> Arc<GitHub> {
     let (id, key, secret) = hub.world(|world| (world.app.id, world.app.key.clone(), world.app.secret.clone()));
     let access = Access::App { id, key: Hidden(key) };
     let webhook_secrets = vec![Hidden(secret)];
@@ -27,7 +28,7 @@ fn connected(hub: &Hub) -> Arc<GitHub> {
 }
 
 /// A project of a connection.
-fn watched(project: &str, repository: &str, folder: &tempfile::TempDir) -> Watched {
+pub(crate) fn watched(project: &str, repository: &str, folder: &Path) -> Watched {
     Watched {
         project: project.parse().unwrap(),
         repository: repository.to_owned(),
@@ -38,7 +39,7 @@ fn watched(project: &str, repository: &str, folder: &tempfile::TempDir) -> Watch
         labels: false,
         skip_paths: None,
         waits: false,
-        mirror: folder.path().join(format!("{project}.git")),
+        mirror: folder.join(format!("{project}.git")),
     }
 }
 
@@ -48,6 +49,6 @@ async fn shop() -> (Hub, Arc<GitHubForge>, tempfile::TempDir) {
     hub.repository(SHOP, &[("Dockerfile", "FROM scratch\n")]).await;
     hub.grant(SHOP, "ada", "admin");
     let folder = tempfile::tempdir().unwrap();
-    let forge = connected(&hub).forge(watched("shop", SHOP, &folder));
+    let forge = connected(&hub).forge(watched("shop", SHOP, folder.path()));
     (hub, forge, folder)
 }

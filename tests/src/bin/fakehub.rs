@@ -1,8 +1,13 @@
 //! The fake GitHub by itself: `cargo run -p tests --bin fakehub [ADDRESS]`. A repository, people, and a few pull requests; its
 //! page is printed.
 
-use tests::fakehub::{Hub, Opening};
+use fakehub::{Hub, Opening};
 use tokio::net::TcpListener;
+
+// By itself it does a part of what tests ask of it.
+#[allow(dead_code, unused_imports, clippy::unwrap_used)]
+#[path = "../fakehub/mod.rs"]
+mod fakehub;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -205,17 +205,6 @@ impl Hub {
         }
     }
 
-    /// Deletes a branch.
-    pub async fn delete_branch(&self, full_name: &str, branch: &str, by: &str) {
-        let folder = self.git_of(full_name);
-        let name = format!("refs/heads/{branch}");
-        let before = git::resolve(&folder, &name).await.unwrap_or_else(|| ZEROS.to_owned());
-        git::delete(&folder, &name).await;
-        let mut inner = self.lock();
-        let (by, of) = (inner.world.account(by), inner.world.repo(full_name).expect("it was found").id);
-        inner.tell_push(of, &name, &before, ZEROS, by);
-    }
-
     /// Opens a pull request; its number.
     pub async fn open(&self, opening: Opening<'_>) -> u64 {
         let (on, from) = (self.git_of(opening.on), self.git_of(opening.from));
@@ -275,11 +264,6 @@ impl Hub {
     /// Closes a pull request, by merging or not.
     pub fn close(&self, full_name: &str, number: u64, by: &str, merged: bool) {
         self.edit(full_name, number, by, "closed", |pull| (pull.open, pull.merged) = (false, merged));
-    }
-
-    /// Opens it again.
-    pub fn reopen(&self, full_name: &str, number: u64, by: &str) {
-        self.edit(full_name, number, by, "reopened", |pull| pull.open = true);
     }
 
     /// Writes a comment on a pull request; its id.
@@ -365,10 +349,5 @@ impl Hub {
             let pulls = world.repos.values_mut().flat_map(|repo| repo.pulls.values_mut());
             pulls.filter(|pull| pull.head_repo == Some(id)).for_each(|pull| pull.head_repo = None);
         });
-    }
-
-    /// Time passes.
-    pub fn advance(&self, seconds: i64) {
-        self.change(|world| world.ahead += seconds);
     }
 }

@@ -89,11 +89,6 @@ pub async fn point(git: &Path, name: &str, sha: &str) {
     run(git, &["update-ref", name, sha]).await;
 }
 
-/// Deletes a ref.
-pub async fn delete(git: &Path, name: &str) {
-    run(git, &["update-ref", "-d", name]).await;
-}
-
 /// What a ref points to.
 pub async fn resolve(git: &Path, name: &str) -> Option<String> {
     let output =

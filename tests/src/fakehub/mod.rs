@@ -32,8 +32,8 @@ use tokio::task::JoinHandle;
 
 pub use acts::Opening;
 pub use faults::{Fault, Post, Trouble};
-pub use git::{Files, take};
-pub use webhooks::{Delivery, Target, signature};
+pub use git::take;
+pub use webhooks::{Delivery, Target};
 pub use world::{Bearer, Deployment, World};
 
 /// One request that was answered.
@@ -43,8 +43,6 @@ pub struct Request {
     pub method: String,
     /// Below the API's root.
     pub path: String,
-    /// What was answered.
-    pub status: u16,
     /// Points of GraphQL; 0 for REST.
     pub points: u64,
 }
@@ -171,12 +169,6 @@ impl Hub {
     /// Webhooks go there.
     pub fn send_to(&self, target: Target) {
         self.lock().target = Some(target);
-    }
-
-    /// Every delivery so far.
-    #[must_use]
-    pub fn deliveries(&self) -> Vec<Delivery> {
-        self.lock().deliveries.clone()
     }
 
     /// What was wrong with messages so far. What is read is not held against the test.

@@ -151,12 +151,12 @@ async fn over_api(
     let fault = inner.lock().expect("the hub is whole").fault(&name);
     if let Some(fault) = fault.filter(|fault| !matches!(fault, Fault::LostReply | Fault::UnavailableAfter)) {
         let mut inner = inner.lock().expect("the hub is whole");
-        inner.requests.push(Request { method, path, status: 0, points: 0 });
+        inner.requests.push(Request { method, path, points: 0 });
         return failing(fault, None, &inner.world);
     }
     let answer = understood(inner, &method, &path, query, headers, body).await;
     let mut inner = inner.lock().expect("the hub is whole");
-    inner.requests.push(Request { method, path, status: answer.status, points: answer.points });
+    inner.requests.push(Request { method, path, points: answer.points });
     let used = u64::try_from(inner.requests.len()).unwrap_or(0);
     match fault {
         Some(fault) => failing(fault, answer.body, &inner.world),

@@ -235,8 +235,6 @@ pub struct World {
     pub tokens: BTreeMap<String, Token>,
     /// The App.
     pub app: App,
-    /// Seconds that the clock is ahead.
-    pub ahead: i64,
     last: u64,
 }
 
@@ -275,7 +273,6 @@ impl World {
             moved: BTreeMap::new(),
             tokens: BTreeMap::new(),
             app,
-            ahead: 0,
             last: 5000,
         }
     }
@@ -290,7 +287,7 @@ impl World {
     #[must_use]
     pub fn now(&self) -> i64 {
         let real = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_secs();
-        i64::try_from(real).unwrap_or_default() + self.ahead
+        i64::try_from(real).unwrap_or_default()
     }
 
     /// The account of that login; made if there is none.

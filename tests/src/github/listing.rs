@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drivers::Forge;
+use planner::forge::Check;
 use planner::identity::Ref;
 
 use super::{SHOP, connected, shop, watched};
@@ -49,7 +50,7 @@ async fn many_repositories_are_listed_by_one_query_of_one_point() {
     for number in 0..12 {
         let name = format!("acme/shop{number}");
         hub.repository(&name, &[("Dockerfile", "FROM scratch\n")]).await;
-        forges.push(github.forge(watched(&format!("shop{number}"), &name, &folder)));
+        forges.push(github.forge(watched(&format!("shop{number}"), &name, folder.path())));
     }
     let asked: BTreeMap<_, _> =
         (0..12).map(|number| (format!("shop{number}").parse().unwrap(), BTreeSet::new())).collect();
@@ -72,16 +73,18 @@ async fn many_repositories_are_listed_by_one_query_of_one_point() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_reached_is_kept_without_asking_again() {
-    let (hub, forge, _folder) = shop().await;
-    forge.heads(&BTreeSet::new()).await.unwrap();
-    hub.trouble(Fault::Primary(600), "/graphql", 1);
-    let first = forge.heads(&BTreeSet::new()).await.unwrap_err().to_string();
-    assert!(first.contains("limit of requests") && first.contains("UTC"), "{first}");
-    let _ = hub.take_requests();
-    let second = forge.heads(&BTreeSet::new()).await.unwrap_err().to_string();
-    assert!(second.contains("limit of requests"), "{second}");
-    assert!(hub.take_requests().is_empty(), "a limit is no reason to ask");
-    let _ = hub.take_problems();
+    for fault in [Fault::Primary(600), Fault::Secondary(600)] {
+        let (hub, forge, _folder) = shop().await;
+        forge.heads(&BTreeSet::new()).await.unwrap();
+        hub.trouble(fault, "/graphql", 1);
+        let first = forge.heads(&BTreeSet::new()).await.unwrap_err().to_string();
+        assert!(first.contains("limit of requests") && first.contains("UTC"), "{fault:?}: {first}");
+        let _ = hub.take_requests();
+        let second = forge.heads(&BTreeSet::new()).await.unwrap_err().to_string();
+        assert!(second.contains("limit of requests"), "{fault:?}: {second}");
+        assert!(hub.take_requests().is_empty(), "a limit is no reason to ask");
+        let _ = hub.take_problems();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,11 +97,26 @@ async fn a_renamed_repository_is_still_ours_and_a_new_one_of_its_name_is_not() {
     assert_eq!(forge.heads(&BTreeSet::new()).await.unwrap().len(), 1);
     forge.read(&sha.parse().unwrap()).await.unwrap();
     // A restart knows the old name only: GitHub leads to the new one.
-    let again = connected(&hub).forge(watched("shop", SHOP, &folder));
+    let again = connected(&hub).forge(watched("shop", SHOP, folder.path()));
     assert_eq!(again.heads(&BTreeSet::new()).await.unwrap().len(), 1);
     hub.repository(SHOP, &[("Dockerfile", "FROM scratch\n")]).await;
-    let taken = connected(&hub).forge(watched("shop", SHOP, &folder));
+    let taken = connected(&hub).forge(watched("shop", SHOP, folder.path()));
     let why = taken.heads(&BTreeSet::new()).await.unwrap_err().to_string();
     assert!(why.contains("another repository now"), "{why}");
     let _ = hub.take_problems();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ci_says_of_a_commit_is_read_as_it_stands() {
+    let (hub, forge, _folder) = shop().await;
+    let sha = hub.push(SHOP, "feature", "ada", "A feature", &[("a.txt", "a\n")]).await;
+    hub.open(opening("feature")).await;
+    forge.heads(&BTreeSet::new()).await.unwrap();
+    let of: planner::identity::Sha = sha.parse().unwrap();
+    for (conclusion, wanted) in [(None, Check::Pending), (Some("failure"), Check::Red), (Some("success"), Check::Green)]
+    {
+        hub.ci(SHOP, &sha, "ci/test", conclusion);
+        let said = forge.checks(&BTreeSet::from([of])).await.unwrap();
+        assert_eq!(said[&of].get("ci/test"), Some(&wanted), "{conclusion:?}: {said:?}");
+    }
 }

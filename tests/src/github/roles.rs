@@ -47,7 +47,7 @@ async fn forge(says: Says, approvers: &str) -> (Arc<GitHubForge>, tempfile::Temp
     let access = Access::Token(Hidden("a token".to_owned()));
     let github = GitHub::new(Settings { url, access, webhook_secrets: Vec::new(), instance: INSTANCE.to_owned() });
     let folder = tempfile::tempdir().unwrap();
-    let mut watched = watched("shop", SHOP, &folder);
+    let mut watched = watched("shop", SHOP, folder.path());
     watched.approvers = approvers.parse().unwrap();
     (github.unwrap().forge(watched), folder, server)
 }

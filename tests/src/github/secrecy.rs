@@ -89,7 +89,7 @@ async fn a_token_is_lent_to_git_and_shown_to_nobody() {
     let access = Access::Token(Hidden(CANARY.to_owned()));
     let settings = Settings { url, access, webhook_secrets: Vec::new(), instance: INSTANCE.to_owned() };
     assert!(!format!("{settings:?}").contains(CANARY));
-    let forge = GitHub::new(settings).unwrap().forge(watched("shop", SHOP, &folder));
+    let forge = GitHub::new(settings).unwrap().forge(watched("shop", SHOP, folder.path()));
     assert!(!format!("{forge:?}").contains(CANARY));
     let sha = "6dcb09b5b57875f334f61aebed695e2e4193db5e".parse().unwrap();
     let failure = forge.read(&sha).await.unwrap_err().to_string();

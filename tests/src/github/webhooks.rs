@@ -42,7 +42,7 @@ fn hello(change: impl FnOnce(&mut Watched)) -> (Arc<GitHub>, Arc<GitHubForge>) {
     };
     let github = GitHub::new(settings).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut watched = watched("hello", EXAMPLE, &folder);
+    let mut watched = watched("hello", EXAMPLE, folder.path());
     change(&mut watched);
     let forge = github.forge(watched);
     (github, forge)

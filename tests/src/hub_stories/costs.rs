@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drivers::github::{Access, GitHub, Hidden, Settings, Watched};
-use globset::GlobSet;
 use planner::policy::StageMode;
 
 use super::house::{House, SHOP, opening};
 use super::set;
 use crate::fakehub::{Hub, Request};
+use crate::github::{connected, watched};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_pull_request_with_one_push_costs_little() {
-    let mut house = House::open(StageMode::Automatic).await;
-    house.pass().await;
-    house.hub.take_requests();
+/// One pull request from open to closed, with one push.
+async fn open_push_and_close(house: &mut House) {
     house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
     house.hub.open(opening("feature", "A feature")).await;
     house.settle().await;
@@ -22,6 +18,14 @@ async fn one_pull_request_with_one_push_costs_little() {
     house.settle().await;
     house.hub.close(SHOP, 1, "ada", true);
     house.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_pull_request_with_one_push_costs_little() {
+    let mut house = House::open(StageMode::Automatic).await;
+    house.pass().await;
+    house.hub.take_requests();
+    open_push_and_close(&mut house).await;
     assert_eq!(house.environments(), 0);
     let requests = house.hub.take_requests();
     let writes = requests.iter().filter(|request| request.writes()).count();
@@ -33,13 +37,7 @@ async fn one_pull_request_with_one_push_costs_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unstaged_pull_request_costs_no_write() {
     let mut house = House::open(StageMode::OnRequest).await;
-    house.hub.push(SHOP, "feature", "ada", "One", &[("a.txt", "1\n")]).await;
-    house.hub.open(opening("feature", "A feature")).await;
-    house.settle().await;
-    house.hub.push(SHOP, "feature", "ada", "Two", &[("b.txt", "2\n")]).await;
-    house.settle().await;
-    house.hub.close(SHOP, 1, "ada", true);
-    house.settle().await;
+    open_push_and_close(&mut house).await;
     let writes = house.hub.take_requests().into_iter().filter(Request::writes).count();
     println!("an unstaged pull request: {writes} writes");
     assert_eq!(writes, 0);
@@ -71,27 +69,13 @@ async fn a_first_day_with_sixty_one_open_pull_requests_is_calm() {
 async fn watching_a_hundred_repositories_costs_a_point_a_look() {
     let hub = Hub::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let (id, key) = hub.world(|world| (world.app.id, world.app.key.clone()));
-    let access = Access::App { id, key: Hidden(key) };
-    let instance = "testtesttesttest".to_owned();
-    let github = GitHub::new(Settings { url: hub.url(), access, webhook_secrets: Vec::new(), instance }).unwrap();
+    let github = connected(&hub);
     let (mut forges, mut asked) = (Vec::new(), BTreeMap::new());
     for number in 0..100 {
         hub.repository(&format!("acme/shop-{number}"), &[("Dockerfile", "FROM scratch\n")]).await;
-        let project: planner::identity::ProjectName = format!("shop-{number}").parse().unwrap();
-        forges.push(github.forge(Watched {
-            project: project.clone(),
-            repository: format!("acme/shop-{number}"),
-            bases: vec!["main".to_owned()],
-            refs: GlobSet::empty(),
-            approvers: "write".parse().unwrap(),
-            bots: BTreeSet::new(),
-            labels: false,
-            skip_paths: None,
-            waits: false,
-            mirror: folder.path().join(format!("{number}.git")),
-        }));
-        asked.insert(project, BTreeSet::new());
+        let watched = watched(&format!("shop-{number}"), &format!("acme/shop-{number}"), folder.path());
+        asked.insert(watched.project.clone(), BTreeSet::new());
+        forges.push(github.forge(watched));
     }
     assert!(github.heads(&asked).await.values().all(Result::is_ok));
     hub.take_requests();

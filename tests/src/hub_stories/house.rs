@@ -10,8 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use drivers::Forge;
-use drivers::github::{Access, GitHub, GitHubForge, Hidden, Settings as Connection, Watched};
-use globset::GlobSet;
+use drivers::github::GitHubForge;
 use planner::command::{Actor, Command};
 use planner::core::Core;
 use planner::event::{Event, RequestId, Source};
@@ -26,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::fakehub::{Hub, Opening, Target};
+use crate::github::{connected, watched};
 use crate::simulation::settings::Settings;
 
 pub(super) const SHOP: &str = "acme/shop";
@@ -343,23 +343,7 @@ impl House {
 
 /// A driver as after a start.
 fn connect(hub: &Hub, folder: &std::path::Path) -> Arc<GitHubForge> {
-    let (id, key, secret) = hub.world(|world| (world.app.id, world.app.key.clone(), world.app.secret.clone()));
-    let access = Access::App { id, key: Hidden(key) };
-    let instance = "testtesttesttest".to_owned();
-    let webhook_secrets = vec![Hidden(secret)];
-    let github = GitHub::new(Connection { url: hub.url(), access, webhook_secrets, instance }).unwrap();
-    github.forge(Watched {
-        project: shop(),
-        repository: SHOP.to_owned(),
-        bases: vec!["main".to_owned()],
-        refs: GlobSet::empty(),
-        approvers: "write".parse().unwrap(),
-        bots: BTreeSet::new(),
-        labels: false,
-        skip_paths: None,
-        waits: false,
-        mirror: folder.join("shop.git"),
-    })
+    connected(hub).forge(watched("shop", SHOP, folder))
 }
 
 /// Takes webhooks in, as the console does, and hands them on.
