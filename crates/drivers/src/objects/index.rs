@@ -151,10 +151,7 @@ impl Index {
     ) -> Result<Put, Trouble> {
         let mut tx = self.begin().await?;
         let put = self.put_in(&mut tx, generation, key, object, guard).await?;
-        if matches!(put, Put::Done(_)) {
-            tx.commit().await?;
-        }
-        Ok(put)
+        finish(tx, put).await
     }
 
     /// As [`Index::put`], of bytes that an object has already: `Missing` when no row names them any more.
@@ -170,10 +167,7 @@ impl Index {
             return Ok(Put::Missing);
         }
         let put = self.put_in(&mut tx, generation, key, object, guard).await?;
-        if matches!(put, Put::Done(_)) {
-            tx.commit().await?;
-        }
-        Ok(put)
+        finish(tx, put).await
     }
 
     /// [`Index::put`] within a transaction, which the caller commits only when it is `Done`.
@@ -282,4 +276,12 @@ async fn take(tx: &mut Transaction<'static, Sqlite>, layer: i64, key: &[u8]) -> 
             .fetch_optional(&mut **tx)
             .await?;
     Ok(row.and_then(|(blob,)| blob))
+}
+
+/// Keeps what was put, or leaves everything as it was.
+async fn finish(tx: Transaction<'static, Sqlite>, put: Put) -> Result<Put, Trouble> {
+    if matches!(put, Put::Done(_)) {
+        tx.commit().await?;
+    }
+    Ok(put)
 }

@@ -62,6 +62,12 @@ pub(crate) struct Entry {
     pub(crate) carried: bool,
 }
 
+/// What a row says of its database.
+pub(crate) fn observed(fingerprint: String, whole: bool, outputs: Outputs) -> Observed {
+    let phase = if whole { Phase::Whole } else { Phase::Partial };
+    Observed { fingerprint: Fingerprint(fingerprint), phase, run: Run::Running, uses: Vec::new(), outputs }
+}
+
 impl Entry {
     /// None for a row that this version cannot read; it is not ours to judge then.
     fn read(row: &PgRow) -> Option<Entry> {
@@ -73,13 +79,7 @@ impl Entry {
         );
         let whole = row.try_get("whole").ok()?;
         let outputs = Outputs { baseline: Some(text("baseline")?), commit: Some(commit), ..Outputs::default() };
-        let observed = Observed {
-            fingerprint: Fingerprint(text("fingerprint")?),
-            phase: if whole { Phase::Whole } else { Phase::Partial },
-            run: Run::Running,
-            uses: Vec::new(),
-            outputs,
-        };
+        let observed = observed(text("fingerprint")?, whole, outputs);
         Some(Entry {
             env: text("env")?.parse().ok()?,
             generation: u32::try_from(row.try_get::<i64, _>("generation").ok()?).ok()?,

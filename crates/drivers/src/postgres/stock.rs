@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use planner::identity::InstanceKey;
-use planner::resource::{Fingerprint, Observed, Outputs, Phase, ResourceId, Run};
+use planner::resource::{Fingerprint, Observed, Outputs, Phase, ResourceId};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 
+use super::registry;
 use super::template::hashed;
 
 /// What a version's template is called, beside its spares.
@@ -54,13 +55,7 @@ impl Item {
             tables: number("tables"),
             ..Outputs::default()
         };
-        let observed = Observed {
-            fingerprint: Fingerprint(text("fingerprint")?),
-            phase: if whole { Phase::Whole } else { Phase::Partial },
-            run: Run::Running,
-            uses: Vec::new(),
-            outputs,
-        };
+        let observed = registry::observed(text("fingerprint")?, whole, outputs);
         Some(Item {
             name: text("name")?,
             extensions: set(&text("extensions")?),

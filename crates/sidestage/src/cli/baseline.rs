@@ -252,7 +252,9 @@ async fn begun(client: &Client, name: &str, wait: &Wait, answer: &Value, screen:
                 )));
             }
             VersionState::Failed | VersionState::Lost => {
-                return Err(Failed::Refused(format!("{version} could not be made: {reason}")));
+                return Err(Failed::Refused(format!(
+                    "{version} could not be made: {reason}; mend that, then `sidestage baseline refresh {name}`"
+                )));
             }
         }
         if Instant::now() >= end {
