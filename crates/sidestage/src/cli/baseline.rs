@@ -234,6 +234,7 @@ async fn begun(client: &Client, name: &str, wait: &Wait, answer: &Value, screen:
     let version = said.split_whitespace().next().unwrap_or_default().to_owned();
     let end = Instant::now() + wait.timeout;
     let mut shown = [Shown::new("database"), Shown::new("objects")];
+    let mut waits = String::new();
     loop {
         let baseline: BaselineView = client.get(&path(name)).await?;
         let found = baseline.versions.iter().find(|of| of.version == version);
@@ -241,8 +242,14 @@ async fn begun(client: &Client, name: &str, wait: &Wait, answer: &Value, screen:
         for part in &mut shown {
             part.go_on(client, &version, screen).await?;
         }
-        let reason = found.reason.as_deref().map(clean).unwrap_or_default();
+        let reason = found.reason.as_deref().map(clean).unwrap_or_default().into_owned();
         match found.state {
+            VersionState::Making if reason != waits => {
+                if !reason.is_empty() {
+                    say(screen, &format!("{version} waits: {reason}"))?;
+                }
+                waits = reason;
+            }
             VersionState::Making => {}
             VersionState::Current | VersionState::Ready => return say(screen, &format!("{version}: {}", sizes(found))),
             VersionState::Kept => {
