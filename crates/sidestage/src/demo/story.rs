@@ -142,11 +142,11 @@ impl Story {
         self.command(Command::Pin { project: project.clone(), sha: *sha }).await?;
         self.pass(16).await?;
         self.reaches(sha, State::Dozing).await?;
-        self.check(self.facts(sha).await.is_ok(), "it dozes, and a request wakes it")?;
+        self.answers(sha, "it dozes, and a request wakes it").await?;
         self.reaches(sha, State::Ready).await?;
         self.pass(3 * 60).await?;
         self.reaches(sha, State::Asleep).await?;
-        self.check(self.facts(sha).await.is_ok(), "it sleeps, and a request is held until it is awake")?;
+        self.answers(sha, "it sleeps, and a request is held until it is awake").await?;
         self.command(Command::Sleep { project: project.clone(), sha: *sha }).await?;
         self.reaches(sha, State::Asleep).await?;
         self.command(Command::Wake { project: project.clone(), sha: *sha }).await?;
@@ -161,7 +161,7 @@ impl Story {
             commits.all(|commit| commit.pinned || gone(commit)).then_some(())
         })
         .await?;
-        self.check(self.facts(sha).await.is_ok(), "the pinned one is still there")?;
+        self.answers(sha, "the pinned one is still there").await?;
         self.command(Command::Unpin { project, sha: *sha }).await
     }
 
@@ -213,6 +213,12 @@ impl Story {
         let answer = self.visitor.get(&url).await?;
         ensure!(answer.status == 200, "{url}: {} {}", answer.status, answer.body.trim());
         Ok(serde_json::from_str(&answer.body)?)
+    }
+
+    /// The application answers at the commit's URL; otherwise what came instead is said.
+    async fn answers(&mut self, sha: &Sha, what: &str) -> anyhow::Result<()> {
+        self.facts(sha).await.with_context(|| format!("not so: {what}"))?;
+        self.check(true, what)
     }
 
     async fn command(&self, command: Command) -> anyhow::Result<()> {
