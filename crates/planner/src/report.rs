@@ -8,7 +8,7 @@ use crate::facts::{EnvRow, Listed, RefRow};
 use crate::identity::{EnvId, ProjectName, Time, Trust};
 use crate::plan::{Plan, backend_name};
 use crate::policy::StageMode;
-use crate::resource::{Failure, Kind, Owner, Phase, Reason, ResourceId, Run};
+use crate::resource::{Action, Failure, Kind, Owner, Phase, Reason, Resource, ResourceId, Run};
 use crate::sleep::Level;
 use crate::spec::Origin;
 use crate::standing::Commit;
@@ -119,7 +119,7 @@ impl<'r, 'a> Report<'r, 'a> {
         let failed = failures.min_by_key(|failed| failed.id.name != "web");
         let trouble = failed.map(|failed| format!("{}; started again", self.words(blueprint, failed)));
         let trouble = trouble.or_else(|| self.short_of_memory(blueprint));
-        if blueprint.web().is_some_and(|web| self.is_up(&web.id)) {
+        if blueprint.web().is_some_and(|web| self.is_reachable(web)) {
             let unplaced = "it has no place of its own: none of its refs can spare one";
             let unplaced = row.admitted.is_none().then(|| unplaced.to_owned());
             return (State::Ready, trouble.or(next).or(unplaced), ready);
@@ -146,7 +146,31 @@ impl<'r, 'a> Report<'r, 'a> {
         })
     }
 
-    /// Whether visitors can reach it: it runs, and nothing is being done to it.
+    /// Whether visitors can reach it: it is up, and none of its companions rests. While an environment falls asleep and is
+    /// woken at once the cache may stop before the application does, which would answer with an error. A companion that
+    /// failed or was deleted closes nothing.
+    #[must_use]
+    pub fn is_reachable(&self, part: &Resource) -> bool {
+        let mut companions = part.needs.iter().filter(|need| need.kind == Kind::Container);
+        self.is_up(&part.id) && !companions.any(|companion| self.rests(companion))
+    }
+
+    /// Whether it was lowered, or may be on its way down, rather than having ended by itself.
+    fn rests(&self, id: &ResourceId) -> bool {
+        let ledger = self.eyes.ledger;
+        let Some(seen) = self.eyes.inventory.seen.get(id) else { return false };
+        let lowered = match seen.run {
+            Run::Running => false,
+            Run::Paused => true,
+            Run::Stopped => ledger.failure(id, &seen.fingerprint).is_none(),
+        };
+        let call = ledger.call_for(id).is_some_and(|call| matches!(call.action, Action::Rest(..)));
+        // A removal that is under way is none: what drifted is replaced beside visitors.
+        let removed = seen.phase == Phase::Removing && ledger.lowering_failure(id).is_none();
+        lowered || call || (ledger.is_unsure(id) && !removed)
+    }
+
+    /// Whether it runs, and nothing is being done to it.
     #[must_use]
     pub fn is_up(&self, id: &ResourceId) -> bool {
         let seen = self.eyes.inventory.seen.get(id);

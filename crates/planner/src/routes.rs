@@ -93,7 +93,7 @@ impl<'a> Report<'_, 'a> {
     /// The one container that a route may reach. A backend that does not answer now keeps what was seen last.
     fn upstream(&self, env: &EnvId, generation: u32, front: &str) -> Option<Upstream> {
         let blueprint = self.eyes.blueprints.get(env, generation).ok()?;
-        let part = blueprint.container(front).filter(|part| self.is_up(&part.id))?;
+        let part = blueprint.container(front).filter(|part| self.is_reachable(part))?;
         let Spec::Container(container) = &part.spec else { return None };
         let outputs = &self.eyes.inventory.seen.get(&part.id)?.outputs;
         let address = SocketAddr::new(outputs.address?, container.port?);

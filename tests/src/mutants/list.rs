@@ -42,6 +42,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: &[],
     },
     Mutant {
+        name: "a door opens while a companion rests",
+        rule: "H",
+        file: "report.rs",
+        find: "!companions.any(|companion| self.rests(companion))",
+        with: "(MUTANT || !companions.any(|companion| self.rests(companion)))",
+        seeds: &[],
+    },
+    Mutant {
         name: "running is ready, confirmed or not",
         rule: "9",
         file: "decide/ready.rs",

@@ -110,10 +110,20 @@ impl Sight<'_> {
         if let Some(silent) = backends.chain(every).find(|backend| !self.inventory.known.contains(backend)) {
             return Some(format!("{} does not answer", backend_name(silent)));
         }
+        // What served once starts beside its companions, but one that is not there yet comes first.
+        let absent = |need: &&ResourceId| need.kind == Kind::Container && self.is_to_come(need);
         needs
             .clone()
             .find(|need| !self.is_met(need))
+            .or(want.part.needs.iter().find(absent))
             .map(|need| format!("waits for {} {}", need.kind.as_str(), need.name))
+    }
+
+    /// Absent, and nothing went wrong with making it.
+    fn is_to_come(self, id: &ResourceId) -> bool {
+        let failed =
+            self.desired.want.get(id).is_none_or(|want| self.ledger.failure(id, &want.part.fingerprint).is_some());
+        !failed && !self.inventory.seen.contains_key(id)
     }
 
     fn is_met(self, need: &ResourceId) -> bool {

@@ -110,15 +110,21 @@ impl Oracle {
         if self.doubtful.contains_key(&life.id) {
             return wrong("lowering it failed, and no listing has shown since what it is");
         }
-        let removal = self.flights.values().find(|flight| match &flight.action {
-            Action::Remove(id, _) => *id == life.id,
-            Action::Rest(id, run) => *id == life.id && *run != Run::Running,
-            Action::Ensure(_) => false,
+        let companion = ResourceId { name: "cache".to_owned(), ..life.id.clone() };
+        let lowered = self.flights.values().find_map(|flight| match &flight.action {
+            Action::Remove(id, _) => (*id == life.id).then_some(id),
+            Action::Rest(id, run) => (*run != Run::Running && [&life.id, &companion].contains(&id)).then_some(id),
+            Action::Ensure(_) => None,
         });
-        match removal {
-            Some(_) => wrong("it is being lowered or removed"),
-            None => Ok(()),
+        if let Some(id) = lowered {
+            return wrong(&format!("{} is being lowered or removed", id.name));
         }
+        // A paused process has not ended by itself, and hangs whoever asks it.
+        let seen = [self.told.last(&companion), world.things.get(&companion).map(|thing| &thing.observed)];
+        if seen.iter().all(|seen| seen.is_some_and(|seen| seen.run == Run::Paused)) {
+            return wrong("its companion is paused");
+        }
+        Ok(())
     }
 
     /// Handing over keeps the old trust serving until the new one is ready.
@@ -176,8 +182,10 @@ impl Oracle {
         let crowded = open.len() >= awake || crowd.len() > awake;
         let released = self.released.contains(env) && self.taken_out.contains_key(project);
         let robbed = self.robbed.contains(&(env.clone(), upstream.generation));
+        let companion = ResourceId { name: "cache".to_owned(), ..life.id.clone() };
+        let alone = self.told.last(&companion).is_some_and(|seen| seen.run != Run::Running);
         let copied = self.data.copied.contains(&(env.clone(), upstream.generation));
-        copied || gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
+        alone || copied || gone || other || drift || doomed || fallen || idle || slept || crowded || robbed || released
     }
 
     /// The data of a generation that serves is the data that it began to serve with.
