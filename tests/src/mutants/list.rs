@@ -50,6 +50,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: &[],
     },
     Mutant {
+        name: "from the cold an application starts before its companions are there",
+        rule: "H",
+        file: "plan/ensure.rs",
+        find: ".or(want.part.needs.iter().find(absent))",
+        with: ".or(want.part.needs.iter().find(|need| !MUTANT && absent(need)))",
+        seeds: &[],
+    },
+    Mutant {
         name: "running is ready, confirmed or not",
         rule: "9",
         file: "decide/ready.rs",
