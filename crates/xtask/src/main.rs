@@ -16,7 +16,7 @@ const HELP: &str = "\
 cargo xtask demo [-- ARGS]             sets everything up, then runs `sidestage demo ARGS`; Ctrl-C removes everything
 cargo xtask test [-- ARGS]             sets everything up, then runs all tests; ARGS go to the test runner
 cargo xtask check                      format, lints, arrows between the rooms, licences (where cargo-deny is at hand)
-cargo xtask bench NAME [--json FILE]   measures beside what one would do by hand: main, apps, data
+cargo xtask bench NAME [--json FILE]   measures beside what one would do by hand: main, apps, data, hooks
 cargo xtask clean                      removes the base images that were made here
 ";
 

@@ -3,6 +3,7 @@
 mod apps;
 mod by_hand;
 mod data;
+mod hooks;
 mod main;
 mod phases;
 mod site;
@@ -58,7 +59,8 @@ pub(crate) fn named(arguments: &[String]) -> Result<()> {
         Some("main") => main::all(&options)?,
         Some("apps") => apps::all(&options)?,
         Some("data") => data::all(&options)?,
-        _ => bail!("there are these benches: main, apps, data"),
+        Some("hooks") => hooks::all(&options)?,
+        _ => bail!("there are these benches: main, apps, data, hooks"),
     };
     print(&rows);
     if let Some(file) = file {

@@ -30,6 +30,8 @@ pub(crate) struct Site {
     controller: Child,
     /// Address of the edge.
     pub(crate) edge: String,
+    /// Address of the console.
+    pub(crate) console: String,
 }
 
 impl Site {
@@ -54,16 +56,14 @@ impl Site {
 
         let folder = PathBuf::from(format!("/var/tmp/sidestage-bench-{}", std::process::id()));
         fs::create_dir_all(folder.join("tree"))?;
-        let port = free_port()?;
-        let configuration = configuration(&folder, port, free_port()?) + further;
+        let (port, console) = (free_port()?, free_port()?);
+        let configuration = configuration(&folder, port, console) + further;
         fs::write(folder.join("sidestage.toml"), configuration)?;
         fill(&folder.join("tree"))?;
         repository(&folder, &program)?;
-        let log = fs::File::create(folder.join("controller.log"))?;
-        let mut serve = Command::new(&program);
-        serve.arg("--config").arg(folder.join("sidestage.toml")).arg("serve");
-        let controller = serve.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-        let site = Site { folder, program, controller, edge: format!("127.0.0.1:{port}") };
+        let controller = serve(&folder, &program)?;
+        let address = |port| format!("127.0.0.1:{port}");
+        let site = Site { folder, program, controller, edge: address(port), console: address(console) };
         site.until("the repository is known", || Ok(site.json().is_ok_and(|view| knows_the_repository(&view))))?;
         Ok(site)
     }
@@ -140,6 +140,19 @@ impl Site {
         })
     }
 
+    /// Ends the controller without a warning, and starts it again.
+    pub(crate) fn kill_and_start(&mut self) -> Result<()> {
+        self.controller.kill()?;
+        self.controller.wait()?;
+        self.controller = serve(&self.folder, &self.program)?;
+        Ok(())
+    }
+
+    /// The controller's store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.join("state/sidestage.db")
+    }
+
     /// What the controller has said so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default()
@@ -199,6 +212,14 @@ impl Drop for Site {
             let _ = self.clear();
         }
     }
+}
+
+/// The controller, as the service manager runs it.
+fn serve(folder: &Path, program: &Path) -> Result<Child> {
+    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("controller.log"))?;
+    let mut serve = Command::new(program);
+    serve.arg("--config").arg(folder.join("sidestage.toml")).arg("serve");
+    Ok(serve.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 
 fn knows_the_repository(view: &Value) -> bool {
@@ -262,7 +283,8 @@ fn git(folder: &Path) -> Command {
     git
 }
 
-fn free_port() -> Result<u16> {
+/// A port that nobody listens at now.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
