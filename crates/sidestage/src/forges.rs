@@ -17,7 +17,7 @@ use crate::state_dir::StateDir;
 
 /// GitHub is polled this often where no webhooks come in, and where they do; and up to so much later, so that not all
 /// instances ask at once. A poll of up to a hundred repositories costs one point of 5,000 an hour.
-const POLL: [(Duration, Duration); 2] =
+pub const POLL: [(Duration, Duration); 2] =
     [(Duration::from_secs(65), Duration::from_secs(10)), (Duration::from_secs(600), Duration::from_secs(60))];
 
 /// One forge for each project. Cheap to clone; all clones are one.

@@ -24,7 +24,7 @@ mod connecting;
 mod controller;
 mod databases;
 pub mod demo;
-mod forges;
+pub mod forges;
 pub mod housekeeping;
 pub mod inside;
 pub mod instance;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::policy::StageMode;
+use sidestage::forges::POLL;
 
 use super::house::{House, SHOP, opening};
 use super::set;
@@ -82,10 +83,11 @@ async fn watching_a_hundred_repositories_costs_a_point_a_look() {
     assert!(github.heads(&asked).await.values().all(Result::is_ok));
     let requests = hub.take_requests();
     let points: u64 = requests.iter().map(|request| request.points).sum();
+    let [polling, told] = POLL.map(|(every, _)| points * 3_600 / every.as_secs());
     println!(
-        "a look at 100 repositories: {} requests, {points} points; {} an hour when it looks every minute",
-        requests.len(),
-        points * 60
+        "a look at 100 repositories: {} requests, {points} points; an hour of them: {polling} by polling alone, {told} with \
+         webhooks",
+        requests.len()
     );
-    assert!(points <= 1 && requests.len() <= 1, "{requests:#?}");
+    assert!(polling <= 60 && told <= 10 && requests.len() <= 1, "{requests:#?}");
 }
