@@ -197,6 +197,7 @@ fn sheet_of(route: &EnvRoute, status: StatusCode, headline: &'static str) -> She
         sheet.project = Some(page.project.clone());
         sheet.title = Some(page.title.clone());
         sheet.subject = Some(page.subject.clone());
+        sheet.data.clone_from(&page.data);
         let base = route.url.trim_end_matches('/');
         let link = |(name, path): &(String, String)| (name.clone(), format!("{base}/{}", path.trim_start_matches('/')));
         sheet.links = page.links.iter().map(link).collect();

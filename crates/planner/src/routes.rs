@@ -108,6 +108,7 @@ impl<'a> Report<'_, 'a> {
         let links = source.and_then(|source| source.manifest.as_ref().ok()).map(|manifest| &manifest.links);
         let links = links.into_iter().flatten().map(|link| (link.name.clone(), link.path.clone()));
         let console = standing.policy.console_url.as_ref();
+        let data = status.row.filter(|row| row.is_live()).and_then(|row| self.data(status.env, row));
         Page {
             state: status.state,
             reason: status.reason.clone(),
@@ -115,6 +116,7 @@ impl<'a> Report<'_, 'a> {
             project: commit.project.to_string(),
             title,
             subject: source.map(|source| source.subject.clone()).unwrap_or_default(),
+            data: data.map(|data| data.from),
             links: links.collect(),
             console_url: console.map(|console| format!("{}/#{}", console.trim_end_matches('/'), commit.sha)),
         }

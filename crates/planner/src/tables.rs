@@ -94,6 +94,8 @@ pub struct Page {
     pub title: String,
     /// The commit's first line.
     pub subject: String,
+    /// Where its data came from: `shop@3`, `carried on from 1a2b3c4`.
+    pub data: Option<String>,
     /// Links of the manifest: name and path.
     pub links: Vec<(String, String)>,
     /// Where the console shows this commit.

@@ -149,8 +149,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "data is made while a backend is unknown",
         rule: "15",
         file: "plan/ensure.rs",
-        find: "let every = is_data(id.kind).then_some(BACKENDS)",
-        with: "let every = (is_data(id.kind) && !MUTANT).then_some(BACKENDS)",
+        find: "let every = of_env.then_some(BACKENDS)",
+        with: "let every = (of_env && !MUTANT).then_some(BACKENDS)",
         seeds: &[],
     },
     Mutant {

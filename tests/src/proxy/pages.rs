@@ -50,7 +50,7 @@ async fn every_state_has_a_page_in_html_and_json() {
         assert_eq!(html.header("x-robots-tag"), Some("noindex"));
         assert_eq!(html.header("cache-control"), Some("no-store"));
         let text = html.text();
-        for part in [state.as_str(), "for a reason", "do something", "shop", "#7 Title", "Subject", SHA_A] {
+        for part in [state.as_str(), "for a reason", "do something", "shop", "#7 Title", "Subject", "menu@3", SHA_A] {
             assert!(text.contains(part), "{part} is not on the page of {state:?}: {text}");
         }
         assert!(text.contains("http://console.test/shop/7") && text.contains(":8080/admin"), "{text}");
@@ -80,6 +80,7 @@ async fn each_environment_says_what_it_is() {
         let value: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
         assert_eq!(value["url"], format!("http://{}:8080", host(SHA_A)));
         assert_eq!(value["state"], "failed");
+        assert_eq!(value["data_from"], "menu@3");
         assert_eq!(value["links"][0]["url"], format!("http://{}:8080/admin", host(SHA_A)));
     }
 }
@@ -99,7 +100,7 @@ async fn hostile_text_is_inert() {
         let spoil = |route: &mut planner::tables::EnvRoute| {
             let page = &mut route.page;
             (page.title, page.subject, page.project) = (text.clone(), text.clone(), text.clone());
-            (page.reason, page.hint) = (Some(text.clone()), Some(text.clone()));
+            (page.reason, page.hint, page.data) = (Some(text.clone()), Some(text.clone()), Some(text.clone()));
             page.links = vec![(text.clone(), text.clone()), ("x".to_owned(), "javascript:alert(1)".to_owned())];
         };
         for accept in ["text/html", "application/json"] {

@@ -63,6 +63,7 @@ pub(super) fn route(sha: &str, door: Door, state: State) -> EnvRoute {
             project: "shop".to_owned(),
             title: "#7 Title".to_owned(),
             subject: "Subject".to_owned(),
+            data: Some("menu@3".to_owned()),
             links: vec![("Admin".to_owned(), "/admin".to_owned())],
             console_url: Some("http://console.test/shop/7".to_owned()),
         },

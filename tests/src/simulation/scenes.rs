@@ -21,7 +21,7 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 23] = [
+pub const SCENES: [Scene; 24] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
@@ -39,6 +39,7 @@ pub const SCENES: [Scene; 23] = [
     ("a secret that is not set blocks, and one that changes makes stale", operator::secrets_block_and_grow_stale),
     ("what wakes has its companions", sleep::wakes_with_companions),
     ("versions of a baseline follow each other, and go when unused", baselines::versions_follow_each_other),
+    ("a baseline is made while the engine is away", baselines::made_without_engine),
     ("a doubtful refresh is kept back", baselines::doubtful_is_kept_back),
     ("a lost store finds its versions again", baselines::lost_store_finds_versions),
     ("data that are not there block", baselines::missing_data_block),

@@ -55,6 +55,7 @@ pub(super) struct Sheet {
     pub(super) project: Option<String>,
     pub(super) title: Option<String>,
     pub(super) subject: Option<String>,
+    pub(super) data: Option<String>,
     pub(super) url: Option<String>,
     pub(super) links: Vec<(String, String)>,
     pub(super) console: Option<String>,
@@ -77,6 +78,7 @@ impl Sheet {
             project: None,
             title: None,
             subject: None,
+            data: None,
             url: None,
             links: Vec::new(),
             console: None,
@@ -110,8 +112,9 @@ impl Sheet {
 
     /// Texts that others wrote become harmless lines.
     fn tame(&mut self) {
-        let texts = [&mut self.reason, &mut self.hint, &mut self.project, &mut self.title, &mut self.subject];
-        for text in texts.into_iter().flatten().chain(self.links.iter_mut().flat_map(|(name, url)| [name, url])) {
+        let whole = [&mut self.reason, &mut self.hint, &mut self.project, &mut self.title, &mut self.subject];
+        let texts = whole.into_iter().chain([&mut self.data]).flatten();
+        for text in texts.chain(self.links.iter_mut().flat_map(|(name, url)| [name, url])) {
             *text = tame(text);
         }
     }
@@ -129,6 +132,7 @@ impl Sheet {
             "project": self.project,
             "title": self.title,
             "subject": self.subject,
+            "data_from": self.data,
             "url": self.url,
             "links": links,
             "console_url": self.console,
@@ -171,7 +175,13 @@ impl Sheet {
 
     fn facts(&self) -> Markup {
         let commit = self.commit.map(|sha| sha.to_string());
-        let facts = [("Project", &self.project), ("For", &self.title), ("Subject", &self.subject), ("Commit", &commit)];
+        let facts = [
+            ("Project", &self.project),
+            ("For", &self.title),
+            ("Subject", &self.subject),
+            ("Commit", &commit),
+            ("Data from", &self.data),
+        ];
         if facts.iter().all(|(_, fact)| fact.is_none()) {
             return html! {};
         }

@@ -4,10 +4,10 @@ use super::lane::Queue;
 use super::{Lane, Plan, Sight};
 use crate::blueprint::is_data;
 use crate::desired::Want;
-use crate::resource::{Action, Backend, Kind, Observed, Phase, Reason, ResourceId, Run};
+use crate::resource::{Action, Backend, Kind, Observed, Owner, Phase, Reason, ResourceId, Run};
 use crate::spec::Spec;
 
-/// All backends: data is made only while every one of them is known.
+/// All backends: data of environments is made only while every one of them is known.
 pub const BACKENDS: [Backend; 3] = [Backend::Engine, Backend::Postgres, Backend::Objects];
 
 /// What a wanted thing lacks.
@@ -106,7 +106,9 @@ impl Sight<'_> {
         }
         let needs = want.part.needs.iter().filter(|need| want.waits_for(need));
         let backends = needs.clone().map(|need| need.backend).chain([id.backend]);
-        let every = is_data(id.kind).then_some(BACKENDS).into_iter().flatten();
+        // Baselines are nobody's: no container uses them.
+        let of_env = is_data(id.kind) && matches!(id.owner, Owner::Env(_));
+        let every = of_env.then_some(BACKENDS).into_iter().flatten();
         if let Some(silent) = backends.chain(every).find(|backend| !self.inventory.known.contains(backend)) {
             return Some(format!("{} does not answer", backend_name(silent)));
         }

@@ -1,11 +1,12 @@
 //! Scenes of baselines: made, kept back, chosen, lost; data carried on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use planner::command::{BaselineAct, Command};
 use planner::identity::{Sha, Trust};
 use planner::manifest::Manifest;
-use planner::resource::{Kind, ResourceId};
+use planner::resource::{Backend, Kind, ResourceId};
 use planner::view::{State, VersionState};
 
 use super::Stage;
@@ -79,6 +80,15 @@ impl Stage {
             other => Err(format!("{} comes from {other:?}, and should come from {expected}", sha.short())),
         }
     }
+}
+
+/// While the engine does not answer nothing begins, but baselines are made: no container uses them.
+pub(super) fn made_without_engine(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed, |_| ())?;
+    let end = stage.sim.world.now.after(Duration::from_secs(3_600));
+    stage.sim.world.down.insert(Backend::Engine, end);
+    stage.run(120)?;
+    stage.make_big()
 }
 
 /// A refresh goes on beside what is used; old versions go when nobody needs them any more, and not before.
