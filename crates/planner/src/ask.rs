@@ -96,11 +96,11 @@ fn judge(desk: &mut Desk<'_>, actor: &Actor, command: &Command) -> Result<String
     let now = desk.now;
     let asking = Asking { facts: desk.facts, ledger: desk.ledger, policy: desk.policy, now, subject };
     match command {
-        Command::Stage { .. } => asking.stage(None),
+        Command::Stage { .. } => asking.stage(actor, None),
         Command::Reset { baseline, .. } => {
-            asking.stage(Some(Again { at: now, rebuild: false, baseline: baseline.clone() }))
+            asking.stage(actor, Some(Again { at: now, rebuild: false, baseline: baseline.clone() }))
         }
-        Command::Rebuild { .. } => asking.stage(Some(Again { at: now, rebuild: true, baseline: None })),
+        Command::Rebuild { .. } => asking.stage(actor, Some(Again { at: now, rebuild: true, baseline: None })),
         Command::Approve { .. } => asking.approve(actor),
         Command::Revoke { .. } => asking.revoke(),
         Command::Remove { .. } => asking.remove(),
@@ -174,7 +174,7 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn stage(mut self, again: Option<Again>) -> Result<String, String> {
+    fn stage(mut self, actor: &Actor, again: Option<Again>) -> Result<String, String> {
         self.may_stage()?;
         if let Some(left) = self.subject.left.as_ref().filter(|_| again.is_some() || !self.subject.row.is_live()) {
             return Err(format!("{left}; stage what it points to"));
@@ -190,7 +190,7 @@ impl Asking<'_> {
                 format!("{} comes from outside, and {}", sha.short(), never(&project))
             });
         }
-        self.want(again.clone());
+        self.want(actor, again.clone());
         Ok(match (again, self.subject.row.is_live()) {
             (Some(Again { rebuild: true, .. }), _) => "rebuilding".to_owned(),
             (Some(_), true) => "the next generation begins, with new data".to_owned(),
@@ -214,10 +214,10 @@ impl Asking<'_> {
     }
 
     /// Wanted from now on; what failed is tried afresh. Of what lives and has not failed it is a visit.
-    fn want(&mut self, again: Option<Again>) {
+    fn want(&mut self, actor: &Actor, again: Option<Again>) {
         let sequence = self.facts.next_sequence();
         let (now, row) = (self.now, &mut self.subject.row);
-        row.asked = Some(Asked { sequence, at: now, person: true });
+        (row.asked, row.by) = (Some(Asked { sequence, at: now, person: true }), Some(actor.name.clone()));
         row.again = again.or_else(|| row.again.take());
         if row.is_live() {
             visit(row, now);
@@ -251,7 +251,7 @@ impl Asking<'_> {
 
     fn approve(mut self, actor: &Actor) -> Result<String, String> {
         if !self.subject.foreign {
-            return self.stage(None).map(|answer| format!("the project's own code needs no approval; {answer}"));
+            return self.stage(actor, None).map(|answer| format!("the project's own code needs no approval; {answer}"));
         }
         self.may_stage()?;
         let Origin { project, sha, .. } = self.subject.of.clone();
@@ -276,7 +276,7 @@ impl Asking<'_> {
         };
         self.facts.put_approval(approval);
         self.subject = subject(self.facts, self.policy, self.now, &project, &sha)?;
-        self.want(None);
+        self.want(actor, None);
         Ok(format!("{} is approved; staging", sha.short()))
     }
 

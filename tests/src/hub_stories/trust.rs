@@ -113,6 +113,8 @@ async fn one_commit_in_a_fork_and_in_a_branch_of_the_project_is_the_projects_own
     house.settle().await;
     assert_eq!((house.running(), house.environments()), (set(&[&sha]), 1));
     assert!(house.commits().iter().all(|(_, commit)| commit.trust == Trust::Trusted));
+    let text = house.comments(2).pop().unwrap();
+    assert!(text.contains("asked for by grace"), "{text}");
     house.hub.close(SHOP, 2, "ada", false);
     house.settle().await;
     assert_eq!(house.running(), set(&[]), "what the fork says is not trusted");

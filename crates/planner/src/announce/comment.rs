@@ -88,16 +88,17 @@ impl Of<'_> {
         }
     }
 
-    /// Where the data came from, and who let it run.
+    /// Where the data came from, who let it run, and who asked for it.
     fn data(&self, commit: &CommitView) -> String {
-        let row = self.facts.envs.get(&commit.env);
-        let begun = row.and_then(|row| row.ready.as_ref().map(|ready| &ready.begun).or(row.begun.as_ref()));
-        let baseline = begun.map_or("", |begun| begun.baseline.as_str());
-        let baseline = if baseline.is_empty() { "empty" } else { baseline };
+        let from = commit.data.as_ref().map(|data| data.from.clone());
         let approval = self.facts.approvals.get(&(self.project.clone(), commit.sha));
-        let approval = approval.filter(|_| commit.trust.is_foreign());
-        let by = approval.map(|approval| format!(", approved by {}", inert::text(&approval.by))).unwrap_or_default();
-        format!("{}{by}", inert::text(baseline))
+        let approval = approval.filter(|_| commit.trust.is_foreign()).map(|approval| &approval.by);
+        let row = self.facts.envs.get(&commit.env).filter(|row| row.asked.is_some_and(|asked| asked.person));
+        let asked = row.and_then(|row| row.by.as_ref()).filter(|by| Some(*by) != approval);
+        let approval = approval.map(|by| format!("approved by {by}"));
+        let asked = asked.map(|by| format!("asked for by {by}"));
+        let all: Vec<String> = from.into_iter().chain(approval).chain(asked).collect();
+        inert::text(&all.join(", "))
     }
 
     fn failure(&self, commit: &CommitView, body: &mut String) {

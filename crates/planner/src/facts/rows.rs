@@ -113,6 +113,9 @@ pub struct EnvRow {
     pub of: Origin,
     /// Somebody asked for it, by a command. Forgotten when it goes.
     pub asked: Option<Asked>,
+    /// The person who asked for it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Since when it holds a place of the quota.
     pub admitted: Option<Time>,
     /// The generation that is wanted.
@@ -150,6 +153,7 @@ impl EnvRow {
         EnvRow {
             of,
             asked: None,
+            by: None,
             admitted: None,
             begun: None,
             ready: None,
