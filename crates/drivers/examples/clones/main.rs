@@ -1,25 +1,29 @@
 //! How long databases of environments take, beside `createdb -T` of the same template on the same server. Prints one JSON
 //! object a line. `clones FOLDER ROUNDS [BIN_DIR [SIZE_OF_STORAGE]]`; as root, since storage is mounted.
 
+mod crowd;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drivers::postgres::{Allowance, Postgres, Server, ServerSettings, Storage};
 use drivers::{Driver, Listing, Log};
 use planner::identity::{InstanceKey, Sha, Trust};
-use planner::resource::{Backend, Fingerprint, Kind, Owner, Resource, ResourceId, Run};
+use planner::resource::{Backend, Failure, Fingerprint, Kind, Observed, Owner, Resource, ResourceId, Run};
 use planner::spec::{DataFrom, DatabaseFrom, Origin, Spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Name, and the SQL that makes it.
-const BASELINES: [(&str, &str); 3] = [
+const BASELINES: [(&str, &str); 4] = [
     ("50 MB", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 25) AS f FROM generate_series(1, 45000) n;"),
     ("1 GB", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 25) AS f FROM generate_series(1, 1150000) n;"),
+    ("4 GB", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 25) AS f FROM generate_series(1, 4600000) n;"),
     (
         "500 tables",
         "DO $$ BEGIN FOR n IN 1..500 LOOP EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY, what text)', n); \
@@ -27,9 +31,16 @@ const BASELINES: [(&str, &str); 3] = [
     ),
 ];
 
+/// Whole copies of 4 GB take long; so few rounds show how long.
+const OF_LARGE: usize = 3;
+/// A claim beside a clone: what is to be won.
+const CLAIM: f64 = 0.5;
+/// A clone beside the server's own default.
+const CLONE: f64 = 1.1;
+
 struct Bench {
     server: Server,
-    driver: Postgres,
+    driver: Arc<Postgres>,
     key: InstanceKey,
     name: String,
     next: u8,
@@ -53,7 +64,7 @@ async fn main() -> Result<()> {
     }
     let server = Server::start(settings).await?;
     let key = InstanceKey::new([7; 32]);
-    let driver = Postgres::new(&server, key.clone(), Allowance::default());
+    let driver = Arc::new(Postgres::new(&server, key.clone(), Allowance::default()));
     let version = Command::new(server.programs().join("postgres")).arg("--version").output()?;
     let text = String::from_utf8_lossy(&version.stdout).into_owned();
     let major: String = text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
@@ -63,7 +74,8 @@ async fn main() -> Result<()> {
     for (number, (what, sql)) in (1..).zip(BASELINES) {
         let script = folder.join("baseline.sql");
         std::fs::write(&script, sql)?;
-        done = bench.baseline(&format!("bench@{number}"), what, DatabaseFrom::File(script), rounds).await;
+        let from = DatabaseFrom::File(script);
+        done = bench.baseline(&format!("bench@{number}"), what, from, rounds, size.is_some()).await;
         if done.is_err() {
             break;
         }
@@ -76,12 +88,20 @@ async fn main() -> Result<()> {
 }
 
 impl Bench {
-    async fn baseline(&mut self, version: &str, what: &str, from: DatabaseFrom, rounds: usize) -> Result<()> {
+    async fn baseline(
+        &mut self,
+        version: &str,
+        what: &str,
+        from: DatabaseFrom,
+        rounds: usize,
+        shares: bool,
+    ) -> Result<()> {
         let id = ResourceId::template(version);
         let template = Spec::Template { from, mask: None, extensions: BTreeSet::new() };
-        self.ensure(resource(id.clone(), template)).await?;
+        let made = ensured(&self.driver, resource(id.clone(), template)).await?;
         let choice = self.driver.strategy(version).await?;
         let source = self.database_of_template()?;
+        let rounds = if what == "4 GB" { rounds.min(OF_LARGE) } else { rounds };
         let (mut clones, mut claims, mut peers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             let env = self.environment(version);
@@ -95,23 +115,36 @@ impl Bench {
             peers.push(self.createdb(&source)?);
         }
         let peer = median(peers);
-        for (verb, times) in [("clone", clones), ("claim", claims)] {
+        for (verb, times, goal) in [("clone", clones, CLONE), ("claim", claims, CLAIM)] {
             let row = serde_json::json!({
                 "case": format!("{verb} {what}, {}", self.name),
                 "ours": median(times),
                 "peer": peer,
+                "unit": "ms",
+                "goal": goal,
                 "strategy": choice.strategy,
                 "why": choice.why,
             });
             println!("{row}");
         }
+        if what == "50 MB" {
+            self.at_once(version, what, &source).await?;
+        }
+        if what == "1 GB" && shares {
+            self.many(version, what, made.outputs.bytes.unwrap_or_default()).await?;
+        }
         self.driver.remove(&id).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, environment: &Resource) -> Result<()> {
+        self.driver.remove(&environment.id).await?;
         Ok(())
     }
 
     async fn ensure(&self, resource: Resource) -> Result<f64> {
         let begun = Instant::now();
-        self.driver.ensure(&resource, &Listing::new(), &Log::none()).await?;
+        ensured(&self.driver, resource).await?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     }
 
@@ -148,6 +181,10 @@ impl Bench {
         let gone = self.program("dropdb").arg("by_hand").status()?;
         if made.success() && gone.success() { Ok(taken) } else { Err("createdb failed".into()) }
     }
+}
+
+async fn ensured(driver: &Postgres, resource: Resource) -> std::result::Result<Observed, Failure> {
+    driver.ensure(&resource, &Listing::new(), &Log::none()).await
 }
 
 fn resource(id: ResourceId, spec: Spec) -> Resource {
