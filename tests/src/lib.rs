@@ -22,6 +22,7 @@ mod git;
 mod github;
 mod housekeeping;
 mod https;
+mod hub_demo;
 mod hub_stories;
 mod inside;
 mod kit;
