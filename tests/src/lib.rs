@@ -10,6 +10,7 @@ mod arrows;
 mod bad_input;
 mod baselines;
 mod browser;
+mod canary;
 mod cli;
 mod config;
 mod conformance;
