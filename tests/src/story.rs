@@ -13,7 +13,7 @@ use crate::stage::free_port;
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// `sidestage`, as `cargo build` put it beside this test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name("../sidestage");
     assert!(
         path.exists(),
@@ -25,7 +25,7 @@ fn binary() -> PathBuf {
 
 /// A port with two free ones behind it, as the demo takes three. All three are given out, so that no other test, and no
 /// other demo, gets one of them.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     let mut row = Vec::new();
     for _ in 0..300 {
         let next = free_port();
@@ -73,8 +73,8 @@ async fn passes(mut child: Child) {
 }
 
 /// Whether a demo's folders are there. It removes them last, when nothing else of it is left.
-fn left(port: u16) -> bool {
-    let state = PathBuf::from(format!("/var/tmp/sidestage-demo-{port}"));
+pub(crate) fn left(port: u16) -> bool {
+    let state = sidestage::demo::folder(port);
     [state.clone(), sidestage::state_dir::services(&state), state.with_extension("repository")]
         .iter()
         .any(|folder| folder.exists())

@@ -40,7 +40,8 @@ impl Connecting {
             .project
             .iter()
             .any(|project| project.approvers.as_ref().is_some_and(|approvers| approvers.starts_with("team:")));
-        let manifest = |merge| connect::manifest(&name, &config.console_url(), merge, team).to_string();
+        let manifest =
+            |merge| connect::manifest(&name, &config.console_url(), &config.github.url, merge, team).to_string();
         Ok(ConnectForm {
             url: connect::form_url(&config.github.url, organisation, &state),
             without_merge: manifest(false),

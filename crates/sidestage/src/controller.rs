@@ -63,7 +63,7 @@ pub enum Input {
     /// A forge delivered a webhook.
     Delivered(Delivery, oneshot::Sender<Result<(), Turned>>),
     /// GitHub made an App for us.
-    Connected,
+    Connected(Reply),
     /// What the person who asked in that delivery may is known.
     Said(String, Said, Option<Role>),
     /// A branch or tag that a person named was found, and is to be staged.
@@ -260,7 +260,7 @@ impl Controller {
             Input::Dirty(backend) => self.listings.dirty(backend, &mut self.core),
             Input::OneOff(env, process, what, reply) => drop(reply.send(self.one_off(&env, process.as_deref(), what))),
             Input::Delivered(delivery, answer) => self.delivered(delivery, answer),
-            Input::Connected => self.reconnect(),
+            Input::Connected(applied) => self.reconnect(applied),
             Input::Said(id, said, role) => self.said(id, said, role),
             Input::Found(project, head, actor, reply) => self.found(project, head, actor, reply),
         }

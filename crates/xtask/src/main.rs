@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod engine;
+mod hub;
 mod images;
 mod needs;
 mod oracles;
@@ -14,6 +15,7 @@ use anyhow::{Result, bail};
 
 const HELP: &str = "\
 cargo xtask demo [-- ARGS]             sets everything up, then runs `sidestage demo ARGS`; Ctrl-C removes everything
+cargo xtask demo -- --github           the same on a fake GitHub: pull requests, comments, approvals; --story tells itself
 cargo xtask test [-- ARGS]             sets everything up, then runs all tests; ARGS go to the test runner
 cargo xtask check                      format, lints, arrows between the rooms, licences (where cargo-deny is at hand)
 cargo xtask bench NAME [--json FILE]   measures beside what one would do by hand: main, apps, data, hooks
@@ -46,9 +48,16 @@ fn main() -> ExitCode {
 }
 
 fn demo(arguments: &[String]) -> Result<()> {
+    let on_github = arguments.iter().any(|argument| argument == "--github");
     needs::install(needs::FOR_DEMO)?;
+    if on_github {
+        needs::install(needs::FOR_HUB)?;
+    }
     let _engine = engine::answering()?;
     images::make(&images::FOR_DEMO)?;
+    if on_github {
+        return hub::demo(arguments);
+    }
     run::to_end(run::cargo().args(["run", "--quiet", "--package", "sidestage", "--", "demo"]).args(arguments))
 }
 

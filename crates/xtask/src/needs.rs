@@ -78,6 +78,7 @@ const NODE: Need = Need {
 };
 
 pub(crate) const FOR_DEMO: &[Need] = &[ENGINE, POSTGRES, GIT, IP, IMAGES];
+pub(crate) const FOR_HUB: &[Need] = &[NODE, OPENSSL];
 pub(crate) const FOR_BENCH: &[Need] = &[ENGINE, POSTGRES, GIT, IP, BUSYBOX];
 pub(crate) const FOR_DATA: &[Need] = &[POSTGRES, PYTHON, XFS];
 pub(crate) const FOR_TESTS: &[Need] = &[

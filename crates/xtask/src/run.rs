@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -58,6 +59,38 @@ pub(crate) fn to_end(command: &mut Command) -> Result<()> {
         bail!("`{what}` failed: {status}");
     }
     Ok(())
+}
+
+/// Runs both until one ends, which ends the other, or until we are told to stop, which ends both: the first one first, so that
+/// it still has the second while it clears up. An error if what ended by itself failed.
+pub(crate) fn together(first: &mut Command, second: &mut Command) -> Result<()> {
+    let start = |command: &mut Command| {
+        // What the terminal sends reaches us alone: each is asked to end once, in this order.
+        command.stdin(Stdio::null()).process_group(0).spawn().with_context(|| format!("`{}`", describe(command)))
+    };
+    let mut running = vec![(describe(first), start(first)?)];
+    let started = start(second).map(|child| running.push((describe(second), child)));
+    let mut failed = started.err();
+    while failed.is_none() && !is_set(&TERMINATED) && !is_set(&INTERRUPTED) {
+        let mut ended = None;
+        for (at, (_, child)) in running.iter_mut().enumerate() {
+            ended = ended.or(child.try_wait()?.map(|status| (at, status)));
+        }
+        if let Some((at, status)) = ended {
+            let (what, _) = running.remove(at);
+            failed = (!status.success()).then(|| anyhow::anyhow!("`{what}` failed: {status}"));
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    for (what, mut child) in running {
+        terminate(child.id());
+        let status = child.wait()?;
+        if !status.success() {
+            failed.get_or_insert_with(|| anyhow::anyhow!("`{what}` failed: {status}"));
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// Waits for it; passes on a request to end.

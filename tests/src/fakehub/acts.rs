@@ -1,8 +1,11 @@
 //! What people do on GitHub. Everything that GitHub tells about, it tells.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::git::{self, Files};
+use super::server::Shared;
 use super::world::{Comment, Kind, Pull, Repo, Token, World};
 use super::{Bearer, Hub, Inner};
 
@@ -72,12 +75,105 @@ impl Inner {
         self.emit("push", payload);
     }
 
+    /// Closes a pull request, by merging or not.
+    pub(super) fn close(&mut self, full_name: &str, number: u64, by: &str, merged: bool) {
+        let by = self.world.account(by);
+        let repo = self.world.repo_mut(full_name);
+        let pull = repo.pulls.get_mut(&number).expect("there is such a pull request");
+        (pull.open, pull.merged) = (false, merged);
+        let repo = repo.id;
+        self.tell_pull(repo, number, "closed", by, json!({}));
+    }
+
+    /// Writes a comment on a pull request; its id.
+    pub(super) fn comment(&mut self, full_name: &str, number: u64, by: &str, body: &str) -> u64 {
+        let (author, id, now) = (self.world.account(by), self.world.next_id(), self.world.now());
+        let comment =
+            Comment { id, number, author, body: body.to_owned(), created: now, updated: now, reactions: Vec::new() };
+        let repo = self.world.repo_mut(full_name);
+        repo.comments.push(comment.clone());
+        let repo = repo.id;
+        self.tell_comment(repo, &comment, "created");
+        id
+    }
+
+    /// Presses the button of a check run.
+    pub(super) fn press(&mut self, full_name: &str, check: u64, by: &str, identifier: &str) {
+        let by = self.world.account(by);
+        let repo = self.world.repo(full_name).expect("there is such a repository").clone();
+        let pressed = repo.checks.iter().find(|known| known.id == check).expect("there is such a check");
+        let mut payload = self.about(repo.id, by);
+        payload["action"] = "requested_action".into();
+        payload["check_run"] = self.world.show_check(&repo, pressed);
+        payload["check_run"]["check_suite"] = json!({ "head_sha": pressed.sent["head_sha"], "pull_requests": [], "app": self.world.show_app(&self.world.app) });
+        payload["requested_action"] = json!({ "identifier": identifier });
+        self.emit("check_run", payload);
+    }
+
+    /// Installs the App on everything that is no fork, and tells of it.
+    pub(super) fn install(&mut self) {
+        self.world.repos.values_mut().for_each(|repo| repo.installed = repo.fork_of.is_none());
+        let installation = self.world.show_installation();
+        let sender = installation["account"].clone();
+        self.emit("installation", json!({ "action": "created", "installation": installation, "sender": sender }));
+    }
+
     fn tell_repository(&mut self, repo: u64, action: &str, by: u64, more: Value) {
         let mut payload = self.about(repo, by);
         payload["action"] = action.into();
         payload.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         self.emit("repository", payload);
     }
+}
+
+/// See [`Hub::push`].
+pub(super) async fn push(
+    inner: &Shared,
+    full_name: &str,
+    branch: &str,
+    by: &str,
+    message: &str,
+    files: Files<'_>,
+) -> String {
+    let folder = folder_of(inner, full_name);
+    let parent = match git::resolve(&folder, &format!("refs/heads/{branch}")).await {
+        Some(sha) => sha,
+        None => git::resolve(&folder, "refs/heads/main").await.expect("main is there"),
+    };
+    let sha = git::commit(&folder, Some(&parent), message, files).await;
+    force(inner, full_name, branch, by, &sha).await;
+    sha
+}
+
+async fn force(inner: &Shared, full_name: &str, branch: &str, by: &str, sha: &str) {
+    let (folder, name) = (folder_of(inner, full_name), format!("refs/heads/{branch}"));
+    let before = git::resolve(&folder, &name).await;
+    git::point(&folder, &name, sha).await;
+    let followers: Vec<(u64, u64, PathBuf)> = {
+        let world = &inner.lock().expect("the hub is whole").world;
+        let of = world.repo(full_name).expect("it was found").id;
+        let pulls = world.repos.values().flat_map(|repo| repo.pulls.values().map(move |pull| (repo, pull)));
+        let heads = pulls.filter(|(_, pull)| pull.open && pull.head_repo == Some(of) && pull.head_ref == branch);
+        heads.map(|(repo, pull)| (repo.id, pull.number, repo.git.clone())).collect()
+    };
+    for (_, number, base) in &followers {
+        git::take(base, &folder, sha, &format!("refs/pull/{number}/head")).await;
+    }
+    let mut inner = inner.lock().expect("the hub is whole");
+    let (by, of) = (inner.world.account(by), inner.world.repo(full_name).expect("it was found").id);
+    if inner.world.repos[&of].installed {
+        inner.tell_push(of, &name, before.as_deref().unwrap_or(ZEROS), sha, by);
+    }
+    for (repo, number, _) in followers {
+        let pull = inner.world.repos.get_mut(&repo).and_then(|repo| repo.pulls.get_mut(&number)).expect("it was found");
+        let before = std::mem::replace(&mut pull.head_sha, sha.to_owned());
+        inner.tell_pull(repo, number, "synchronize", by, json!({ "before": before, "after": sha }));
+    }
+}
+
+fn folder_of(inner: &Shared, full_name: &str) -> PathBuf {
+    let inner = inner.lock().expect("the hub is whole");
+    inner.world.repo(full_name).unwrap_or_else(|| panic!("no repository {full_name}")).git.clone()
 }
 
 fn repo_row(world: &mut World, full_name: &str, fork_of: Option<u64>) -> u64 {
@@ -168,41 +264,12 @@ impl Hub {
 
     /// Commits on top of a branch (of `main` if there is none yet) and pushes it there.
     pub async fn push(&self, full_name: &str, branch: &str, by: &str, message: &str, files: Files<'_>) -> String {
-        let folder = self.git_of(full_name);
-        let parent = match git::resolve(&folder, &format!("refs/heads/{branch}")).await {
-            Some(sha) => sha,
-            None => git::resolve(&folder, "refs/heads/main").await.expect("main is there"),
-        };
-        let sha = git::commit(&folder, Some(&parent), message, files).await;
-        self.force(full_name, branch, by, &sha).await;
-        sha
+        push(&self.inner, full_name, branch, by, message, files).await
     }
 
     /// Points a branch at a commit that the repository has.
     pub async fn force(&self, full_name: &str, branch: &str, by: &str, sha: &str) {
-        let (folder, name) = (self.git_of(full_name), format!("refs/heads/{branch}"));
-        let before = git::resolve(&folder, &name).await;
-        git::point(&folder, &name, sha).await;
-        let followers: Vec<(u64, u64, std::path::PathBuf)> = self.world(|world| {
-            let of = world.repo(full_name).expect("it was found").id;
-            let pulls = world.repos.values().flat_map(|repo| repo.pulls.values().map(move |pull| (repo, pull)));
-            let heads = pulls.filter(|(_, pull)| pull.open && pull.head_repo == Some(of) && pull.head_ref == branch);
-            heads.map(|(repo, pull)| (repo.id, pull.number, repo.git.clone())).collect()
-        });
-        for (_, number, base) in &followers {
-            git::take(base, &folder, sha, &format!("refs/pull/{number}/head")).await;
-        }
-        let mut inner = self.lock();
-        let (by, of) = (inner.world.account(by), inner.world.repo(full_name).expect("it was found").id);
-        if inner.world.repos[&of].installed {
-            inner.tell_push(of, &name, before.as_deref().unwrap_or(ZEROS), sha, by);
-        }
-        for (repo, number, _) in followers {
-            let pull =
-                inner.world.repos.get_mut(&repo).and_then(|repo| repo.pulls.get_mut(&number)).expect("it was found");
-            let before = std::mem::replace(&mut pull.head_sha, sha.to_owned());
-            inner.tell_pull(repo, number, "synchronize", by, json!({ "before": before, "after": sha }));
-        }
+        force(&self.inner, full_name, branch, by, sha).await;
     }
 
     /// Opens a pull request; its number.
@@ -244,39 +311,14 @@ impl Hub {
         number
     }
 
-    /// Changes a pull request and tells of it by this action.
-    pub fn edit(&self, full_name: &str, number: u64, by: &str, action: &str, change: impl FnOnce(&mut Pull)) {
-        let mut inner = self.lock();
-        let by = inner.world.account(by);
-        let repo = inner.world.repo_mut(full_name);
-        change(repo.pulls.get_mut(&number).expect("there is such a pull request"));
-        let repo = repo.id;
-        let more = match action {
-            "edited" => json!({ "changes": { "base": { "ref": { "from": "main" }, "sha": { "from": ZEROS } } } }),
-            "labeled" | "unlabeled" => {
-                json!({ "label": { "id": 1, "node_id": "L1", "name": "stage", "color": "ededed", "default": false, "description": null, "url": "https://github.invalid/label" } })
-            }
-            _ => json!({}),
-        };
-        inner.tell_pull(repo, number, action, by, more);
-    }
-
     /// Closes a pull request, by merging or not.
     pub fn close(&self, full_name: &str, number: u64, by: &str, merged: bool) {
-        self.edit(full_name, number, by, "closed", |pull| (pull.open, pull.merged) = (false, merged));
+        self.lock().close(full_name, number, by, merged);
     }
 
     /// Writes a comment on a pull request; its id.
     pub fn comment(&self, full_name: &str, number: u64, by: &str, body: &str) -> u64 {
-        let mut inner = self.lock();
-        let (author, id, now) = (inner.world.account(by), inner.world.next_id(), inner.world.now());
-        let comment =
-            Comment { id, number, author, body: body.to_owned(), created: now, updated: now, reactions: Vec::new() };
-        let repo = inner.world.repo_mut(full_name);
-        repo.comments.push(comment.clone());
-        let repo = repo.id;
-        inner.tell_comment(repo, &comment, "created");
-        id
+        self.lock().comment(full_name, number, by, body)
     }
 
     /// Changes a comment.
@@ -291,16 +333,7 @@ impl Hub {
 
     /// Presses the button of a check run.
     pub fn press(&self, full_name: &str, check: u64, by: &str, identifier: &str) {
-        let mut inner = self.lock();
-        let by = inner.world.account(by);
-        let repo = inner.world.repo(full_name).expect("there is such a repository").clone();
-        let pressed = repo.checks.iter().find(|known| known.id == check).expect("there is such a check");
-        let mut payload = inner.about(repo.id, by);
-        payload["action"] = "requested_action".into();
-        payload["check_run"] = inner.world.show_check(&repo, pressed);
-        payload["check_run"]["check_suite"] = json!({ "head_sha": pressed.sent["head_sha"], "pull_requests": [], "app": inner.world.show_app(&inner.world.app) });
-        payload["requested_action"] = json!({ "identifier": identifier });
-        inner.emit("check_run", payload);
+        self.lock().press(full_name, check, by, identifier);
     }
 
     /// CI says something of a commit.

@@ -23,6 +23,7 @@ mod webhooks;
 mod world;
 mod writes;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) waiting: Vec<Delivery>,
     pub(crate) requests: Vec<Request>,
     pub(crate) problems: Vec<String>,
+    pub(crate) shown: BTreeSet<String>,
     pub(crate) under_way: UnderWay,
     pub(crate) me: Weak<Mutex<Inner>>,
 }
@@ -113,6 +115,7 @@ impl Hub {
                 waiting: Vec::new(),
                 requests: Vec::new(),
                 problems: Vec::new(),
+                shown: BTreeSet::new(),
                 under_way: watch::channel(0).0,
                 me: me.clone(),
             })
@@ -174,6 +177,16 @@ impl Hub {
     /// What was wrong with messages so far. What is read is not held against the test.
     pub fn take_problems(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().problems)
+    }
+
+    /// Everything by which anybody was let in so far, as it stood in a header `Authorization`.
+    pub fn shown(&self) -> BTreeSet<String> {
+        self.lock().shown.clone()
+    }
+
+    /// What was delivered, with what was answered.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.lock().deliveries.clone()
     }
 
     /// The folder of a repository's git objects.

@@ -15,53 +15,63 @@ h1{font-weight:400;font-size:26px;margin:0}h1 span{color:#59636e}a{color:#0969da
 .box{border:1px solid #d1d9e0;border-radius:6px;margin:16px 0}.box header{background:#f6f8fa;border-bottom:1px solid #d1d9e0;padding:8px 16px;color:#59636e;border-radius:6px 6px 0 0}
 .box .body{padding:8px 16px;overflow-x:auto}.box b{color:#1f2328}table{border-collapse:collapse}td,th{border:1px solid #d1d9e0;padding:6px 13px;text-align:left}
 pre{background:#f6f8fa;padding:12px;overflow-x:auto}code{background:#818b981f;border-radius:6px;padding:.2em .4em}pre code{background:none;padding:0}
-.check{padding:8px 16px;border-top:1px solid #d1d9e0}.check:first-child{border:0}.button{border:1px solid #d1d9e0;background:#f6f8fa;border-radius:6px;padding:5px 16px;color:#25292e;font-weight:500}
+form{display:inline}.check{padding:8px 16px;border-top:1px solid #d1d9e0}.check:first-child{border:0}.button{border:1px solid #d1d9e0;background:#f6f8fa;border-radius:6px;padding:5px 16px;color:#25292e;font-weight:500}
 textarea{width:100%;height:80px;font:inherit}nav{color:#59636e;margin-bottom:12px}";
 
 pub(super) async fn answer(inner: &Shared, method: &str, path: &str, query: &str, body: &Bytes) -> Response<Body> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let sent = form(&String::from_utf8_lossy(body));
+    let value = |key: &str| named(&sent, key);
     match (method, parts.as_slice()) {
-        ("GET", [owner, name, "pull", number]) => {
-            let inner = inner.lock().expect("the hub is whole");
-            let page = number.parse().ok().and_then(|number| pull(&inner.world, &format!("{owner}/{name}"), number));
-            page.map_or_else(
-                || plain(404, "text/plain", "not found"),
-                |page| plain(200, "text/html; charset=utf-8", &page.into_string()),
-            )
-        }
-        ("POST", [owner, name, "pull", number, "comment"]) => {
-            let sent = form(&String::from_utf8_lossy(body));
-            let value = |key: &str| {
-                sent.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
-            };
-            let mut inner = inner.lock().expect("the hub is whole");
-            let Ok(number) = number.parse() else { return plain(404, "text/plain", "not found") };
-            written(&mut inner, &format!("{owner}/{name}"), number, &value("by"), &value("body"));
-            to(&format!("/{owner}/{name}/pull/{number}"))
-        }
-        ("POST", ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"]) => {
-            let sent = form(&String::from_utf8_lossy(body));
-            let manifest = sent
-                .iter()
-                .find(|(name, _)| name == "manifest")
-                .and_then(|(_, text)| serde_json::from_str::<Value>(text).ok());
-            let Some(manifest) = manifest else { return plain(422, "text/plain", "no manifest") };
-            let mut inner = inner.lock().expect("the hub is whole");
-            let code = format!("{:040x}", inner.world.next_id());
-            let back = manifest["redirect_url"].as_str().unwrap_or_default().to_owned();
-            inner.world.app.codes.insert(code.clone(), manifest);
-            let state =
-                form(query).into_iter().find(|(name, _)| name == "state").map(|(_, state)| format!("&state={state}"));
-            to(&format!("{back}?code={code}{}", state.unwrap_or_default()))
-        }
         ("GET", [owner, name]) => {
             let inner = inner.lock().expect("the hub is whole");
-            let Some(repo) = inner.world.repo(&format!("{owner}/{name}")) else {
-                return plain(404, "text/plain", "not found");
-            };
-            plain(200, "text/html; charset=utf-8", &list(&inner.world, repo).into_string())
+            shown(inner.world.repo(&format!("{owner}/{name}")).map(|repo| list(&inner.world, repo)))
         }
-        _ => plain(404, "text/plain", "not found"),
+        ("GET", [owner, name, "pull", number]) => {
+            let inner = inner.lock().expect("the hub is whole");
+            shown(number.parse().ok().and_then(|number| pull(&inner.world, &format!("{owner}/{name}"), number)))
+        }
+        ("POST", [owner, name, "pull", number, deed]) => {
+            let full_name = format!("{owner}/{name}");
+            done(inner, &full_name, number.parse().unwrap_or(0), deed, &value).await;
+            to(&format!("/{full_name}/pull/{number}"))
+        }
+        // Nothing is made before a person has pressed a button here.
+        ("POST", ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"]) => {
+            let Ok(manifest) = serde_json::from_str::<Value>(&value("manifest")) else {
+                return plain(422, "text/plain", "no manifest");
+            };
+            shown(Some(app(&manifest, &named(&form(query), "state"))))
+        }
+        ("POST", ["settings", "apps"]) => {
+            let Ok(manifest) = serde_json::from_str::<Value>(&value("manifest")) else {
+                return plain(422, "text/plain", "no manifest");
+            };
+            let back = manifest["redirect_url"].as_str().unwrap_or_default().to_owned();
+            let mut inner = inner.lock().expect("the hub is whole");
+            let code = format!("{:040x}", inner.world.next_id());
+            inner.world.app.codes.insert(code.clone(), manifest);
+            to(&format!("{back}?code={code}&state={}", value("state")))
+        }
+        ("GET", ["apps", slug, "installations", "new"]) => shown(Some(installing(slug))),
+        ("POST", ["apps", _, "installations", "new"]) => {
+            let mut inner = inner.lock().expect("the hub is whole");
+            inner.install();
+            let first = inner.world.repos.values().find(|repo| repo.installed);
+            to(&first.map_or("/".to_owned(), |repo| format!("/{}", inner.world.full_name(repo))))
+        }
+        _ => shown(None),
+    }
+}
+
+fn named(sent: &[(String, String)], key: &str) -> String {
+    sent.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
+}
+
+fn shown(page: Option<Markup>) -> Response<Body> {
+    match page {
+        Some(page) => plain(200, "text/html; charset=utf-8", &page.into_string()),
+        None => plain(404, "text/plain", "not found"),
     }
 }
 
@@ -73,24 +83,61 @@ fn to(location: &str) -> Response<Body> {
     response
 }
 
-fn written(inner: &mut super::Inner, full_name: &str, number: u64, by: &str, body: &str) {
-    if inner.world.repo(full_name).is_none_or(|repo| !repo.pulls.contains_key(&number)) || body.is_empty() {
-        return;
-    }
-    let (author, id, now) = (inner.world.account(by), inner.world.next_id(), inner.world.now());
-    let comment = super::world::Comment {
-        id,
-        number,
-        author,
-        body: body.to_owned(),
-        created: now,
-        updated: now,
-        reactions: Vec::new(),
+/// What a person does with a pull request by its page; nothing, if that cannot be.
+async fn done(inner: &Shared, full_name: &str, number: u64, deed: &str, value: &impl Fn(&str) -> String) {
+    let (by, text) = (value("by"), value("body"));
+    let from = {
+        let mut inner = inner.lock().expect("the hub is whole");
+        let Some(repo) = inner.world.repo(full_name) else { return };
+        let Some(pull) = repo.pulls.get(&number) else { return };
+        let author = inner.world.accounts[&pull.author].login.clone();
+        let from = pull.head_repo.and_then(|id| inner.world.repos.get(&id));
+        let from = from.map(|from| (inner.world.full_name(from), pull.head_ref.clone(), author));
+        let check = value("check").parse().ok().filter(|id| repo.checks.iter().any(|check| check.id == *id));
+        match (deed, check) {
+            ("comment", _) if !text.is_empty() => drop(inner.comment(full_name, number, &by, &text)),
+            ("press", Some(check)) => inner.press(full_name, check, &by, &value("identifier")),
+            ("close", _) if pull.open => inner.close(full_name, number, &by, false),
+            _ => {}
+        }
+        from.filter(|_| deed == "push" && !text.is_empty())
     };
-    let repo = inner.world.repo_mut(full_name);
-    repo.comments.push(comment.clone());
-    let repo = repo.id;
-    inner.tell_comment(repo, &comment, "created");
+    if let Some((repo, branch, author)) = from {
+        let files = [("greeting.txt", format!("{text}\n"))];
+        let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+        super::acts::push(inner, &repo, &branch, &author, &format!("Say: {text}"), &files).await;
+    }
+}
+
+/// The form by which one makes an App that was described elsewhere.
+fn app(manifest: &Value, state: &str) -> Markup {
+    let permissions = manifest["default_permissions"].as_object().into_iter().flatten();
+    layout(
+        "Create GitHub App",
+        &html! {
+            h1 { "Create GitHub App" }
+            div.box {
+                header { b { (manifest["name"].as_str().unwrap_or_default()) } " asks for" }
+                div.body { ul { @for (name, level) in permissions { li { (level.as_str().unwrap_or_default()) " access to " (name.replace('_', " ")) } } } }
+            }
+            form method="post" action="/settings/apps" {
+                input type="hidden" name="manifest" value=(manifest);
+                input type="hidden" name="state" value=(state);
+                button.button { "Create GitHub App" }
+            }
+        },
+    )
+}
+
+fn installing(slug: &str) -> Markup {
+    layout(
+        "Install",
+        &html! {
+            h1 { "Install " (slug) }
+            p { "On all repositories of the organisation." }
+            form method="post" { button.button { "Install" } }
+        },
+    )
 }
 
 fn layout(title: &str, body: &Markup) -> Markup {
@@ -160,6 +207,14 @@ fn pull(world: &World, full_name: &str, number: u64) -> Option<Markup> {
                             (check["conclusion"].as_str().or(check["status"].as_str()).unwrap_or_default()) " — " b { (check["name"].as_str().unwrap_or_default()) } " "
                             (check["output"]["title"].as_str().unwrap_or_default()) " "
                             @if let Some(url) = check["details_url"].as_str() { a href=(url) { "Details" } }
+                            @for action in actions(repo, check) {
+                                form method="post" action=(format!("/{name}/pull/{number}/press")) {
+                                    input type="hidden" name="check" value=(check["id"]);
+                                    input type="hidden" name="identifier" value=(action["identifier"].as_str().unwrap_or_default());
+                                    button.button title=(action["description"].as_str().unwrap_or_default()) { (action["label"].as_str().unwrap_or_default()) }
+                                    (people(world, repo))
+                                }
+                            }
                             @if let Some(text) = check["output"]["summary"].as_str() { (PreEscaped(markdown(text))) }
                         }
                     }
@@ -167,10 +222,30 @@ fn pull(world: &World, full_name: &str, number: u64) -> Option<Markup> {
             }
             form method="post" action=(format!("/{name}/pull/{number}/comment")) {
                 p { textarea name="body" placeholder="/stage" {} }
-                p { "as " select name="by" { @for (account, role) in &repo.roles { option value=(login(*account)) { (login(*account)) " (" (role) ")" } } } " " button.button { "Comment" } }
+                p { button.button { "Comment" } (people(world, repo)) }
+            }
+            @if pull.open {
+                form method="post" action=(format!("/{name}/pull/{number}/push")) {
+                    p { button.button { "Push a commit" } " that says " input name="body" value="Hello again"; " to " code { (pull.head_ref) } }
+                }
+                form method="post" action=(format!("/{name}/pull/{number}/close")) {
+                    p { button.button { "Close pull request" } (people(world, repo)) }
+                }
             }
         },
     ))
+}
+
+/// Buttons of a check run.
+fn actions(repo: &Repo, check: &Value) -> Vec<Value> {
+    let sent = repo.checks.iter().find(|known| check["id"] == known.id);
+    sent.and_then(|known| known.sent["actions"].as_array()).cloned().unwrap_or_default()
+}
+
+/// Who does it: those with a role, and somebody without any.
+fn people(world: &World, repo: &Repo) -> Markup {
+    let known = repo.roles.iter().map(|(account, role)| (world.accounts[account].login.as_str(), role.as_str()));
+    html! { " as " select name="by" { @for (login, role) in known.chain([("mallory", "no role")]) { option value=(login) { (login) " (" (role) ")" } } } }
 }
 
 /// As GitHub shows it: what is no markdown of ours is text.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::oracle::Operation;
 use super::server::{Answer, Call, Shared};
@@ -77,7 +79,7 @@ fn elsewhere(inner: &mut Inner, method: &str, path: &str, parameters: &Parameter
             }
         }
         ("POST", "/app-manifests/{code}/conversions") => match inner.world.app.codes.remove(&parameters["code"]) {
-            Some(manifest) => converted(&mut inner.world, &manifest),
+            Some(manifest) => converted(inner, &manifest),
             None => Answer::not_found(),
         },
         _ if path.starts_with("/app") && !is_app => Answer::error(401, "A JSON web token could not be decoded"),
@@ -173,13 +175,21 @@ fn token(world: &mut World, parameters: &Parameters, call: &Call) -> Answer {
 }
 
 /// What the manifest flow hands out, once.
-fn converted(world: &mut World, manifest: &Value) -> Answer {
+fn converted(inner: &mut Inner, manifest: &Value) -> Answer {
+    let world = &mut inner.world;
     let mut app = world.show_app(&world.app);
-    let secret = format!("{:032x}", world.next_id());
+    let number = world.next_id();
+    let secret = HEXLOWER.encode(&Sha256::digest(format!("{} {number}", world.app.key)));
     world.app.secret.clone_from(&secret);
     app["client_id"] = "Iv1.fake".into();
     app["client_secret"] = "client secret of this test".into();
-    app["webhook_secret"] = secret.into();
+    // Without a webhook there is no secret of one.
+    let hook = &manifest["hook_attributes"];
+    app["webhook_secret"] = Value::Null;
+    if let Some(url) = hook["url"].as_str().filter(|_| hook["active"] != false) {
+        inner.target = Some(webhooks::Target { url: url.to_owned(), secret: secret.clone() });
+        app["webhook_secret"] = secret.into();
+    }
     app["pem"] = world.app.key.clone().into();
     app["name"] = manifest["name"].clone();
     if let Some(asked) = manifest["default_permissions"].as_object() {
@@ -187,6 +197,9 @@ fn converted(world: &mut World, manifest: &Value) -> Answer {
         world.app.permissions = asked.iter().map(|(name, level)| (name.clone(), text(level))).collect();
         app["permissions"] = manifest["default_permissions"].clone();
     }
+    let events = manifest["default_events"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    world.app.events = events.map(str::to_owned).collect();
+    app["events"] = manifest["default_events"].clone();
     Answer::new(201, app)
 }
 

@@ -88,6 +88,9 @@ async fn handle(State(inner): State<Shared>, request: HttpRequest) -> Response<B
     };
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
     let query = parts.uri.query().unwrap_or_default().to_owned();
+    if let Some(shown) = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        inner.lock().expect("the hub is whole").shown.extend(shown.split(' ').nth(1).map(str::to_owned));
+    }
     if let Some((name, inside)) = path.split_once(".git/") {
         let name = name.trim_start_matches('/').to_owned();
         return over_git(&inner, &method, &name, inside, &query, &parts.headers, body).await;

@@ -129,7 +129,7 @@ impl World {
             "id": app.id, "node_id": node_id("App", app.id), "slug": app.slug, "name": app.slug, "description": "",
             "owner": self.show_account(app.bot), "external_url": "https://example.org", "html_url": format!("{}/apps/{}", self.base, app.slug),
             "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
-            "permissions": app.permissions, "events": EVENTS,
+            "permissions": app.permissions, "events": app.events,
         })
     }
 
@@ -140,7 +140,7 @@ impl World {
         json!({
             "id": self.app.installation, "account": self.show_account(owner), "repository_selection": "selected",
             "app_id": self.app.id, "app_slug": self.app.slug, "target_id": owner, "target_type": "Organization",
-            "permissions": self.app.permissions, "events": EVENTS, "single_file_name": null,
+            "permissions": self.app.permissions, "events": self.app.events, "single_file_name": null,
             "access_tokens_url": format!("{}/app/installations/{}/access_tokens", self.base, self.app.installation),
             "repositories_url": format!("{}/installation/repositories", self.base),
             "html_url": format!("{}/settings/installations/{}", self.base, self.app.installation),
@@ -224,9 +224,6 @@ impl World {
         })
     }
 }
-
-/// Events that the App hears of.
-pub const EVENTS: [&str; 6] = ["pull_request", "push", "issue_comment", "check_run", "repository", "delete"];
 
 fn visibility(repo: &Repo) -> &'static str {
     if repo.private { "private" } else { "public" }

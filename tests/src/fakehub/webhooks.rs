@@ -53,7 +53,9 @@ impl Inner {
         let Some(target) = self.target.clone() else { return };
         let oracle = super::oracle::oracle();
         let mut payload = payload;
-        payload["installation"] = json!({ "id": self.world.app.installation, "node_id": "I77" });
+        if payload["installation"].is_null() {
+            payload["installation"] = json!({ "id": self.world.app.installation, "node_id": "I77" });
+        }
         let payload = oracle.webhook(event, payload);
         self.problems.extend(oracle.check_webhook(event, &payload));
         let delivery = Delivery {

@@ -8,6 +8,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// What the App is told of, unless it was made to be told of others.
+const EVENTS: [&str; 6] = ["pull_request", "push", "issue_comment", "check_run", "repository", "delete"];
+
 /// The account types of GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -212,6 +215,8 @@ pub struct App {
     pub installation: u64,
     /// Names and levels.
     pub permissions: BTreeMap<String, String>,
+    /// What it is told of.
+    pub events: BTreeSet<String>,
     /// Codes of the manifest flow that were not redeemed.
     pub codes: BTreeMap<String, Value>,
 }
@@ -262,6 +267,7 @@ impl World {
             secret: "a secret of this test".to_owned(),
             installation: 77,
             permissions: permissions.map(|(name, level)| (name.to_owned(), level.to_owned())).into(),
+            events: EVENTS.map(str::to_owned).into(),
             codes: BTreeMap::new(),
         };
         World {

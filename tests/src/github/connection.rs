@@ -7,33 +7,38 @@ use drivers::github::connect;
 
 use super::{connected, shop};
 
+const GITHUB: &str = "https://github.com";
+
 #[test]
 fn an_app_asks_for_the_least() {
-    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", false, false);
+    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", GITHUB, false, false);
     let permissions = manifest["default_permissions"].as_object().unwrap();
     assert!(!permissions.contains_key("administration") && !permissions.contains_key("members"));
     assert_eq!((&permissions["contents"], &permissions["metadata"]), (&"read".into(), &"read".into()));
     assert_eq!(manifest["hook_attributes"]["url"], "https://sidestage.example.org/webhooks/github");
     assert_eq!(manifest["hook_attributes"]["active"], true);
-    let merging = connect::manifest("Sidestage", "http://localhost:8081", true, true);
+    let merging = connect::manifest("Sidestage", "http://localhost:8081", GITHUB, true, true);
     assert_eq!(merging["default_permissions"]["contents"], "write");
     assert_eq!(merging["default_permissions"]["members"], "read");
     assert_eq!(merging["hook_attributes"]["active"], false, "GitHub cannot reach this machine by that name");
-    for (console, reachable) in [
-        ("https://sidestage.example.org", true),
-        ("http://127.0.0.1:8081", false),
-        ("http://10.0.0.3", false),
-        ("http://[::1]:8081", false),
-        ("http://demo.localhost:8081", false),
+    let (near, here) = ("https://github.example.org", "http://127.0.0.1:8083");
+    for (console, web, reachable) in [
+        ("https://sidestage.example.org", GITHUB, true),
+        ("http://127.0.0.1:8081", GITHUB, false),
+        ("http://10.0.0.3", GITHUB, false),
+        ("http://10.0.0.3", near, true),
+        ("http://[::1]:8081", near, false),
+        ("http://demo.localhost:8081", GITHUB, false),
+        ("http://localhost:8081", here, true),
     ] {
-        assert_eq!(connect::is_reachable(console), reachable, "{console}");
+        assert_eq!(connect::is_reachable(console, web), reachable, "{console} from {web}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_good_once() {
     let (hub, _forge, _folder) = shop().await;
-    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", false, false);
+    let manifest = connect::manifest("Sidestage", "https://sidestage.example.org", GITHUB, false, false);
     hub.change(|world| world.app.codes.insert("abc123".to_owned(), manifest));
     let made = connect::exchange(&hub.url(), "abc123").await.unwrap();
     assert!(made.id > 0 && made.key.0.contains("PRIVATE KEY") && made.webhook_secret.is_some());

@@ -1,5 +1,7 @@
 //! Making a GitHub App by its manifest: the operator follows one link and presses one button, and GitHub hands us the key.
 
+use std::net::IpAddr;
+
 use http::{Method, StatusCode};
 use planner::resource::Failure;
 use serde::Deserialize;
@@ -47,10 +49,10 @@ struct Conversion {
     webhook_secret: Option<String>,
 }
 
-/// What the App is to be. `console`: where people reach us; GitHub's webhooks go there too, unless it is this machine.
+/// What the App is to be. `console`: where people reach us; webhooks go there too, if GitHub, which is at `web`, can reach it.
 /// `merge`: whether Sidestage may merge. Adding that later needs the consent of everybody who installed the App.
 #[must_use]
-pub fn manifest(name: &str, console: &str, merge: bool, team: bool) -> Value {
+pub fn manifest(name: &str, console: &str, web: &str, merge: bool, team: bool) -> Value {
     let console = console.trim_end_matches('/');
     let mut permissions: serde_json::Map<String, Value> =
         PERMISSIONS.iter().map(|(name, level, _)| ((*name).to_owned(), json!(level))).collect();
@@ -63,7 +65,7 @@ pub fn manifest(name: &str, console: &str, merge: bool, team: bool) -> Value {
     json!({
         "name": name,
         "url": "https://github.com/",
-        "hook_attributes": { "url": format!("{console}/webhooks/github"), "active": is_reachable(console) },
+        "hook_attributes": { "url": format!("{console}/webhooks/github"), "active": is_reachable(console, web) },
         "redirect_url": format!("{console}/github/connected"),
         "public": false,
         "default_permissions": permissions,
@@ -81,17 +83,35 @@ pub fn form_url(web: &str, organisation: Option<&str>, state: &str) -> String {
     }
 }
 
-/// Whether GitHub can send anything there: a name of this machine alone leads nowhere.
-#[must_use]
-pub fn is_reachable(console: &str) -> bool {
-    let host = console.split("://").nth(1).unwrap_or(console);
+/// How far a host can be reached from.
+#[derive(PartialEq, Eq)]
+enum Reach {
+    Machine,
+    Network,
+    World,
+}
+
+fn reach(url: &str) -> Reach {
+    let host = url.split("://").nth(1).unwrap_or(url);
     let host = host.split('/').next().unwrap_or(host);
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-    let is_local = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        std::net::IpAddr::V6(ip) => ip.is_loopback(),
-    };
-    host != "localhost" && !host.ends_with(".localhost") && !host.parse().is_ok_and(is_local)
+    match host.parse() {
+        _ if host == "localhost" || host.ends_with(".localhost") => Reach::Machine,
+        Ok(ip) if IpAddr::is_loopback(&ip) => Reach::Machine,
+        Ok(IpAddr::V4(ip)) if ip.is_private() || ip.is_link_local() => Reach::Network,
+        _ => Reach::World,
+    }
+}
+
+/// Whether GitHub can send anything there: what only this machine or this network knows leads nowhere from outside. An
+/// Enterprise Server's name does not say where it stands, so it may be near.
+#[must_use]
+pub fn is_reachable(console: &str, web: &str) -> bool {
+    match reach(console) {
+        Reach::World => true,
+        Reach::Network => !web.trim_end_matches('/').ends_with("://github.com"),
+        Reach::Machine => reach(web) == Reach::Machine,
+    }
 }
 
 /// Takes the App in exchange for the code that GitHub sent the browser back with. A code is good once, for an hour.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Controller, Input};
+use super::{Controller, Input, Reply};
 use crate::clock::now;
 
 /// GitHub can deliver again for three days, an Enterprise Server for seven.
@@ -204,19 +204,23 @@ impl Controller {
     pub(super) fn connected(&self, code: String, state: String, reply: oneshot::Sender<Result<String, String>>) {
         let (connecting, config, input) = (self.connecting.clone(), self.setup.config.clone(), self.input.clone());
         tokio::spawn(async move {
-            let done = connecting.finish(&config, &code, &state).await;
+            let mut done = connecting.finish(&config, &code, &state).await;
             if done.is_ok() {
-                let _ = input.send(Input::Connected);
+                let (answer, applied) = oneshot::channel();
+                let _ = input.send(Input::Connected(answer));
+                if let Ok(Err(why)) = applied.await {
+                    done = Err(format!("the App is kept, but not used yet: {why}"));
+                }
             }
             let _ = reply.send(done);
         });
     }
 
     /// Has the configuration read anew, whose App is there now.
-    pub(super) fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self, applied: Reply) {
         let actor = Actor { name: "github connect".to_owned(), role: Role::Admin };
         let change = self.setup.reload();
-        self.change(actor, Command::Reload, change, oneshot::channel().0);
+        self.change(actor, Command::Reload, change, applied);
     }
 
     /// What the connection lacks.

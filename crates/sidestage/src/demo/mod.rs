@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use planner::identity::Sha;
 use planner::view::{State, View};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,15 @@ pub struct Options {
     /// Tell a fixed story without a person, and exit: 0 if every check passed.
     #[arg(long)]
     pub story: bool,
+    /// Watch this repository of a GitHub, such as https://github.example.org/acme/guestbook, in place of one of the demo's own.
+    #[arg(long, value_name = "URL", conflicts_with = "story")]
+    pub github: Option<String>,
+}
+
+/// The demo's folder, by its first port.
+#[must_use]
+pub fn folder(port: u16) -> PathBuf {
+    PathBuf::from(format!("/var/tmp/sidestage-demo-{port}"))
 }
 
 /// Runs the demo until `shutdown`, or until the story is told.
@@ -36,13 +45,21 @@ pub struct Options {
 /// # Errors
 /// What could not be set up, the check that failed, or what could not be removed.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let folder = PathBuf::from(format!("/var/tmp/sidestage-demo-{}", options.port));
-    let config = Config::parse(&configuration(&folder, options.port))?;
+    let folder = folder(options.port);
     let workshop = folder.with_extension("repository");
+    let text = configuration(&folder, &options, &Repository::bare_in(&workshop))?;
+    let config = Config::parse(&text)?;
     Instance::remove_leftovers(&config).await.context("cannot remove what an earlier demo left")?;
     remove_folder(&workshop)?;
     std::fs::create_dir(&workshop).with_context(|| format!("cannot make {}", workshop.display()))?;
-    let (repository, config) = prepare(&workshop, config).await?;
+    // In a file, so that it can be changed and read anew, as connecting GitHub does.
+    let file = workshop.join("sidestage.toml");
+    std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    let config = Config::read(&file)?;
+    let repository = match options.github {
+        None => Some(prepare(&workshop).await?),
+        Some(_) => None,
+    };
     let instance = match Instance::start(config.clone()).await {
         Ok(instance) => instance,
         Err(error) => {
@@ -62,22 +79,27 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
 }
 
 /// The repository as the demo finds it: two branches and a pull request from a fork.
-async fn prepare(workshop: &Path, mut config: Config) -> anyhow::Result<(Repository, Config)> {
+async fn prepare(workshop: &Path) -> anyhow::Result<Repository> {
     let repository = Repository::create(workshop, repository::SAMPLE).await?;
     let main = "refs/heads/main";
     repository.greet(main, "refs/heads/feature/greeting", "A warmer greeting").await?;
     repository.greet(main, "refs/heads/feature/farewell", "A fond farewell").await?;
     repository.greet(main, "refs/pull/1/head", "A stranger's greeting").await?;
-    for project in &mut config.project {
-        project.git = Some(repository.bare().to_owned());
-    }
-    Ok((repository, config))
+    Ok(repository)
 }
 
-async fn show(instance: &Instance, repository: Repository, options: &Options) -> anyhow::Result<()> {
+async fn show(instance: &Instance, repository: Option<Repository>, options: &Options) -> anyhow::Result<()> {
     println!("Console:      {}", instance.login_link());
-    println!("Repository:   {}", repository.bare().display());
+    match (&repository, &options.github) {
+        (Some(repository), _) => println!("Repository:   {}", repository.bare().display()),
+        (None, url) => println!("Repository:   {}", url.as_deref().unwrap_or_default()),
+    }
     println!("Command line: sidestage --socket {} ls", instance.control_socket().display());
+    let Some(repository) = repository else {
+        println!("Connect GitHub: {}/github/connect", instance.config().console_url());
+        println!("Then comment /stage on a pull request. Ctrl-C removes everything.\n");
+        return follow(instance).await;
+    };
     if !options.story {
         println!("Press 'Stage it' in the console, or push a branch to the repository. Ctrl-C removes everything.\n");
         return follow(instance).await;
@@ -120,9 +142,19 @@ async fn follow(instance: &Instance) -> anyhow::Result<()> {
     }
 }
 
-fn configuration(folder: &Path, port: u16) -> String {
-    let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], port + offset));
-    format!(
+fn configuration(folder: &Path, options: &Options, bare: &Path) -> anyhow::Result<String> {
+    let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], options.port + offset));
+    let (github, source) = match &options.github {
+        None => (String::new(), format!("git = {bare:?}\nstage = \"automatic\"")),
+        Some(url) => {
+            let mut parts = url.trim_end_matches('/').rsplitn(3, '/');
+            let (Some(name), Some(owner), Some(web)) = (parts.next(), parts.next(), parts.next()) else {
+                bail!("--github {url}: name a repository, such as https://github.example.org/acme/guestbook");
+            };
+            (format!("[github]\nurl = {web:?}"), format!("github = \"{owner}/{name}\"\nstage = \"on request\""))
+        }
+    };
+    Ok(format!(
         r#"
 domain = "staging.localhost"
 state_dir = "{folder}"
@@ -137,10 +169,10 @@ dns = "authoritative"
 runc_for_forks = true
 [database]
 durable = false
+{github}
 [[project]]
 name = "guestbook"
-git = "/replaced/by/the/repository"
-stage = "automatic"
+{source}
 forks = "approve"
 access = "public"
 images = ["redis:7"]
@@ -149,5 +181,5 @@ images = ["redis:7"]
         http = at(0),
         console = at(1),
         dns = at(2),
-    )
+    ))
 }

@@ -37,7 +37,7 @@ impl Repository {
     /// # Errors
     /// When git is missing or fails.
     pub async fn create(folder: &Path, files: Files<'_>) -> anyhow::Result<Repository> {
-        let repository = Repository { bare: folder.join("guestbook.git"), clone: folder.join("guestbook") };
+        let repository = Repository { bare: Repository::bare_in(folder), clone: folder.join("guestbook") };
         git(folder, &["init", "--quiet", "--bare", "--initial-branch=main", "guestbook.git"]).await?;
         git(folder, &["init", "--quiet", "--initial-branch=main", "guestbook"]).await?;
         let bare = repository.bare.to_string_lossy().into_owned();
@@ -45,6 +45,12 @@ impl Repository {
         repository.write(files)?;
         repository.commit("The beginning", "refs/heads/main").await?;
         Ok(repository)
+    }
+
+    /// Where the bare one lies in a folder.
+    #[must_use]
+    pub fn bare_in(folder: &Path) -> PathBuf {
+        folder.join("guestbook.git")
     }
 
     /// The bare repository, as the configuration names it.
