@@ -62,6 +62,13 @@ fn values_out_of_range_say_what_is_allowed() {
         ("disk = \"2g\"", "disk = \"2\"", "disk"),
         ("image_wait = \"30m\"", "image_wait = \"long\"", "image_wait"),
         ("submodules = false", "submodule = true", "unknown field"),
+        ("[database]", "[database]\nurl = \"postgres://a@db/x\"\nbin_dir = \"/x\"", "take out bin_dir, or url"),
+        ("[database]", "[database]\nurl = \"postgres://a@db/x\"\nstorage = \"/x\"", "take out storage, or url"),
+        ("[database]", "[database]\nurl = \"postgres://a@db/x\"\ndurable = true", "take out durable, or url"),
+        ("[database]", "[database]\nurl = \"postgres://a:p@db/x\"", "name it in password_file"),
+        ("[database]", "[database]\nurl = \"mysql://a@db/x\"", "must look like"),
+        ("[database]", "[database]\npassword_file = \"/x\"", "name that in url"),
+        ("[database]", "[database]\nurl = \"postgres://a@db/x\"\npassword_file = \"x\"", "an absolute path"),
         (
             "#secrets = \"/etc/sidestage/shop.env\"",
             "secrets = \"shop.env\"",

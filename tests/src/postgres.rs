@@ -8,6 +8,7 @@ mod isolation;
 mod managed;
 pub(crate) mod shared;
 mod storage;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -67,6 +67,11 @@ impl Stage {
 
     async fn with(files: Files<'_>, front: &str, project: &str) -> Stage {
         let (folder, repository, config) = workshop(files, front, project).await;
+        Stage::begin(folder, repository, config).await
+    }
+
+    /// Starts what a [`workshop`] has made.
+    pub(crate) async fn begin(folder: tempfile::TempDir, repository: Repository, config: Config) -> Stage {
         let visitor = Visitor { edge: config.listen.http, dns: config.dns().unwrap() };
         let instance = Instance::start(config.clone()).await.unwrap_or_else(|error| panic!("{error:#}"));
         let stage = Stage { instance: Some(instance), config, repository, visitor, _folder: folder };

@@ -8,11 +8,14 @@
 mod baseline;
 mod carry;
 mod dump;
+mod encryption;
 mod environment;
 mod error;
 mod installed;
 mod judge;
 mod load;
+mod passthrough;
+mod privileges;
 mod process;
 mod progress;
 mod registry;
@@ -26,6 +29,7 @@ mod storage;
 mod strategy;
 mod template;
 mod tools;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -44,6 +48,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::{Driver, Listing, Log, Scope};
 
 use error::{code, failure};
+use privileges::Granted;
 use space::Space;
 use tools::Tools;
 
@@ -52,6 +57,7 @@ pub use server::{Server, destroy_at};
 pub use settings::ServerSettings;
 pub use storage::{Storage, StorageError, StorageState};
 pub use strategy::{Choice, Strategy};
+pub use upstream::{Upstream, UpstreamSettings};
 
 /// The baseline that always exists: empty.
 const DEFAULT: &str = "default@1";
@@ -79,7 +85,7 @@ impl Default for Allowance {
 pub struct Postgres {
     key: InstanceKey,
     allowance: Allowance,
-    /// To the database `postgres`, of which all other options are made.
+    /// To the database that is always there, of which all other options are made.
     server: PgConnectOptions,
     pool: PgPool,
     clones: Semaphore,
@@ -89,6 +95,8 @@ pub struct Postgres {
     tools: Tools,
     space: Space,
     storage: Option<Storage>,
+    /// What we may do on a server of the operator's. None on our own, whose superuser we are.
+    granted: Option<Granted>,
     /// Why clones cannot share blocks, once tried; none if they can.
     unshared: OnceLock<Option<String>>,
     /// Whether registry and empty baseline are known to be there.
@@ -99,7 +107,29 @@ impl Postgres {
     /// The databases of the instance with this key on the managed server. Connects when first used; within a tokio runtime.
     #[must_use]
     pub fn new(server: &Server, key: InstanceKey, allowance: Allowance) -> Postgres {
-        let options = server.admin("postgres");
+        let settings = server.settings();
+        let storage = settings.storage();
+        let folder = storage.as_ref().map_or_else(|| settings.data(), |storage| storage.mounted_at.clone());
+        let (extensions, space) = (settings.extensions.clone(), Space { folder: Some(folder) });
+        let driver = Postgres::at(server.admin("postgres"), server.tools(), extensions, key, allowance);
+        Postgres { space, storage, ..driver }
+    }
+
+    /// The same on a server of the operator's.
+    #[must_use]
+    pub fn on(upstream: &Upstream, key: InstanceKey, allowance: Allowance) -> Postgres {
+        let Upstream { admin, tools, extensions, granted, .. } = upstream;
+        let driver = Postgres::at(admin.clone(), tools.clone(), extensions.clone(), key, allowance);
+        Postgres { granted: Some(granted.clone()), ..driver }
+    }
+
+    fn at(
+        server: PgConnectOptions,
+        tools: Tools,
+        offered: BTreeSet<String>,
+        key: InstanceKey,
+        allowance: Allowance,
+    ) -> Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(10)
             .idle_timeout(Duration::from_secs(60))
@@ -113,25 +143,21 @@ impl Postgres {
             })
             // That there was none is no news.
             .connect_lazy_with(
-                options.clone().database(&registry::database(&key)).options([("client_min_messages", "error")]),
+                server.clone().database(&registry::database(&key)).options([("client_min_messages", "error")]),
             );
-        let (clones, prepared) = (Semaphore::new(CLONES), Mutex::new(false));
-        let offered = server.settings().extensions.clone();
-        let storage = server.settings().storage();
-        let folder = storage.as_ref().map_or_else(|| server.settings().data(), |storage| storage.mounted_at.clone());
-        let (tools, space) = (server.tools(), Space { folder: Some(folder) });
         Postgres {
             key,
             allowance,
-            server: options,
+            server,
             pool,
-            clones,
+            clones: Semaphore::new(CLONES),
             offered,
             tools,
-            space,
-            storage,
+            space: Space::default(),
+            storage: None,
+            granted: None,
             unshared: OnceLock::new(),
-            prepared,
+            prepared: Mutex::new(false),
         }
     }
 
@@ -181,8 +207,10 @@ impl Postgres {
         let mut connection = self.server.connect().await?;
         // Instances share what follows, and PostgreSQL does not like two at it.
         registry::lock(&mut connection, "sidestage").await?;
-        // Neither is anybody's but the server's; both would let every role in and give it room.
-        run(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
+        if self.granted.is_none() {
+            // Neither is anybody's but the server's; both would let every role in and give it room.
+            run(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
+        }
         if !exists(&mut connection, &own).await? {
             run(&mut connection, format!("CREATE DATABASE \"{own}\" TEMPLATE template0")).await?;
         }
@@ -197,12 +225,21 @@ impl Postgres {
         connection.close().await
     }
 
+    /// What makes a new role's things ours to manage, where we are no superuser.
+    fn joined(&self, connection: &PgConnection, role: &str) -> String {
+        let joined = || privileges::joined(server_version(connection), role);
+        self.granted.as_ref().map_or_else(String::new, |_| joined())
+    }
+
     /// Where new templates go; their clones follow them.
     fn tablespace(&self) -> &'static str {
         if self.storage.is_some() { " TABLESPACE sidestage" } else { "" }
     }
 
     async fn make_tablespace(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.granted.is_some() {
+            return Ok(());
+        }
         let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_tablespace WHERE spcname = 'sidestage')")
             .fetch_one(&mut *connection)
             .await?;
@@ -329,6 +366,12 @@ async fn drop_database(connection: &mut PgConnection, name: &str) -> Result<(), 
         run(connection, format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await?;
     }
     Ok(())
+}
+
+fn random_password() -> Result<String, getrandom::Error> {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random)?;
+    Ok(data_encoding::HEXLOWER.encode(&random))
 }
 
 async fn exists(connection: &mut PgConnection, database: &str) -> Result<bool, sqlx::Error> {

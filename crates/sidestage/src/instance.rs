@@ -26,7 +26,7 @@ use crate::calls::Calls;
 use crate::clock::now;
 use crate::config::Config;
 use crate::controller::{Controller, Ends, Parts};
-use crate::databases::Databases;
+use crate::databases::{Backing, Databases};
 use crate::inside::Inside;
 use crate::listings::Listings;
 use crate::logs::Logs;
@@ -35,7 +35,7 @@ use crate::state_dir::{self, StateDir};
 use crate::store::Store;
 use crate::vault::{Files, Vault};
 pub use crate::world::Drivers;
-use crate::world::{Made, World};
+use crate::world::{DATABASE_PORT, Made, World};
 use crate::{bind, certificate, notify};
 
 /// A running Sidestage. Dropping it leaves tasks running until the runtime ends; stop it.
@@ -124,6 +124,7 @@ impl Instance {
         let instance =
             Instance { links, config, dir, key, world, doors, tls, shutdown, tasks, inside: OnceLock::new() };
         instance.serve_objects(objects);
+        instance.serve_databases().await?;
         instance.serve_edge(sockets.visitors, sockets.dns, sockets.dns_tcp, &edge).await?;
         instance.serve_console(sockets.console)?;
         instance.run_loop(core, rows, store, setup, ends);
@@ -133,6 +134,16 @@ impl Instance {
     fn serve_objects(&self, listener: TcpListener) {
         let (store, shutdown) = (self.world.store.clone(), self.shutdown.clone());
         self.tasks.spawn(async move { store.serve(listener, shutdown).await });
+    }
+
+    /// The way to a database server of the operator's. One of our own listens itself.
+    async fn serve_databases(&self) -> anyhow::Result<()> {
+        let Backing::Upstream(upstream) = self.world.databases.clone() else { return Ok(()) };
+        let address = SocketAddr::from((self.world.services, DATABASE_PORT));
+        let listener = bind::tcp(address, "the way to [database] url").await?;
+        let (most, stop) = (self.config.database_connections(), self.shutdown.clone());
+        self.tasks.spawn(async move { upstream.serve(listener, most, stop).await });
+        Ok(())
     }
 
     /// Outer and inner edge, on the same ports, and the DNS for visitors and for foreign code.
@@ -210,11 +221,10 @@ impl Instance {
                 () = stop.cancelled() => {}
             }
         });
-        let server = self.world.server.settings();
         let databases = Databases {
             key: self.key.clone(),
-            address: SocketAddr::new(server.address, server.port),
-            bin_dir: self.world.server.programs().to_owned(),
+            address: SocketAddr::from((self.world.services, DATABASE_PORT)),
+            bin_dir: self.world.databases.programs().to_owned(),
         };
         let controller = Controller::new(Parts {
             core,
@@ -231,10 +241,10 @@ impl Instance {
             mailbox,
         });
         self.tasks.spawn(controller.run(self.shutdown.clone()));
-        let (server, engine, stop) = (self.world.server.clone(), self.world.docker.clone(), self.shutdown.clone());
+        let (backing, engine, stop) = (self.world.databases.clone(), self.world.docker.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = server.keep() => {}
+                () = backing.keep() => {}
                 () = engine.watch_disk() => {}
                 () = stop.cancelled() => {}
             }

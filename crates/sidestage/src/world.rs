@@ -1,13 +1,13 @@
 //! The outside world as one instance sees it: service address, database server, object store, engine, repositories.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Context;
 use drivers::docker::{self, Docker};
 use drivers::objects::{ObjectStore, Objects};
-use drivers::postgres::{Allowance, Postgres, Server, ServerSettings};
+use drivers::postgres::{Postgres, Server};
 use drivers::{Driver, Secrets};
 use planner::identity::InstanceKey;
 use planner::injected::Endpoints;
@@ -15,9 +15,13 @@ use planner::resource::Backend;
 use tracing::error;
 
 use crate::config::Config;
+use crate::databases::Backing;
 use crate::forges::Forges;
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::StateDir;
 use crate::teardown;
+
+/// Where environments reach their databases, on the service address.
+pub(crate) const DATABASE_PORT: u16 = 5432;
 
 /// One driver for each backend.
 pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
@@ -25,7 +29,8 @@ pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
 /// Everything outside that an instance acts on.
 pub(crate) struct World {
     pub(crate) docker: Docker,
-    pub(crate) server: Arc<Server>,
+    pub(crate) databases: Backing,
+    postgres: Arc<Postgres>,
     pub(crate) store: Arc<ObjectStore>,
     pub(crate) drivers: Drivers,
     pub(crate) forges: Forges,
@@ -69,7 +74,7 @@ impl World {
         made.bridge = bridge.made.then(|| key.clone());
         let services = bridge.address;
         let objects = config.objects_url(public);
-        let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: 5432 };
+        let endpoints = Endpoints { domain: config.domain.clone(), objects, database_port: DATABASE_PORT };
         let policy = config.policy();
         let settings = docker::Settings {
             pool: config.network.pool,
@@ -82,18 +87,11 @@ impl World {
             ..docker::Settings::new(endpoints, services, forges.contexts())
         };
         let docker = Docker::connect(&config.engine.socket, key.clone(), settings);
-        let home = state_dir::services(&config.state_dir).join("postgres");
-        let managed = ServerSettings {
-            bin_dir: config.database.bin_dir.clone(),
-            durable: config.database.durable,
-            storage: config.database.storage.clone(),
-            extensions: policy.extensions,
-            ..ServerSettings::new(home, IpAddr::from(services))
-        };
-        let server = Arc::new(Server::start(managed).await.context("the database server")?);
-        made.server = (!server.found()).then(|| server.clone());
-        let allowance = Allowance { connections: policy.limits.connections, ..Allowance::default() };
-        let postgres = Postgres::new(&server, key.clone(), allowance);
+        let databases = Backing::open(config, key, services).await.context("the database server")?;
+        if let Backing::Managed(server) = &databases {
+            made.server = (!server.found()).then(|| server.clone());
+        }
+        let postgres = Arc::new(databases.driver(key, &policy.limits));
         let store = {
             let settings = drivers::objects::Settings { quota: config.objects_quota(), ..Default::default() };
             let opened = ObjectStore::open_with(&dir.objects(), key.clone(), &config.domain, settings).await;
@@ -102,16 +100,20 @@ impl World {
         let store = Arc::new(store);
         let drivers: Drivers = BTreeMap::from([
             (Backend::Engine, Arc::new(docker.clone()) as Arc<dyn Driver>),
-            (Backend::Postgres, Arc::new(postgres)),
+            (Backend::Postgres, postgres.clone()),
             (Backend::Objects, Arc::new(Objects::new(store.clone()))),
         ]);
-        Ok(World { docker, server, store, drivers, forges, services })
+        Ok(World { docker, databases, postgres, store, drivers, forges, services })
     }
 
     /// Removes everything of this instance from every backend, and the backends that are its own.
     pub(crate) async fn destroy(self, key: &InstanceKey) -> anyhow::Result<()> {
         teardown::remove_everything(&self.drivers).await?;
-        self.server.destroy().await.context("the database server")?;
+        match &self.databases {
+            Backing::Managed(server) => server.destroy().await.context("the database server")?,
+            // What is not ours stays there.
+            Backing::Upstream(_) => self.postgres.clear().await.context("the database server")?,
+        }
         docker::remove_service_bridge(key).await.context("the service address")
     }
 }

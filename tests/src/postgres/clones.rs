@@ -17,7 +17,7 @@ use super::baselines::{beginning_with, template};
 use super::{admin, connect, ensure, instance, login, resource, shared, sql};
 use crate::conformance::{Cut, Suite, conforms};
 
-fn spare(version: &str, n: u32) -> Resource {
+pub(super) fn spare(version: &str, n: u32) -> Resource {
     Resource {
         id: ResourceId::spare(version, format!("spare-{n}")),
         spec: Spec::Spare { extensions: BTreeSet::new() },
@@ -27,14 +27,14 @@ fn spare(version: &str, n: u32) -> Resource {
 }
 
 /// A file of SQL that makes this table with a row.
-fn small(folder: &tempfile::TempDir) -> PathBuf {
+pub(super) fn small(folder: &tempfile::TempDir) -> PathBuf {
     let path = folder.path().join("small.sql");
     std::fs::write(&path, "CREATE TABLE t (n serial PRIMARY KEY);\nINSERT INTO t VALUES (default);\n").unwrap();
     path
 }
 
 /// A database that goes on with the data of another one.
-fn going_on(key: &InstanceKey, sha: u8, from: &Resource) -> Resource {
+pub(super) fn going_on(key: &InstanceKey, sha: u8, from: &Resource) -> Resource {
     let mut resource = resource(key, sha, 1);
     if let Spec::Database { from: data, .. } = &mut resource.spec {
         *data = DataFrom::Carry { from: from.id.clone(), baseline: "default@1".to_owned() };

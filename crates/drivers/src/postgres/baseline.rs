@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use planner::resource::{Failure, Observed, Resource};
 use planner::spec::{DatabaseFrom, Spec};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::load::Loader;
@@ -14,7 +13,7 @@ use super::progress::shown;
 use super::source::{Needed, Source};
 use super::stock::{self, MAIN, Size};
 use super::tools::Login;
-use super::{Postgres, drop_database, drop_role, failure, registry, run, server_version};
+use super::{Postgres, drop_database, drop_role, failure, random_password, registry, run, server_version};
 use crate::Log;
 
 /// What a template is made of.
@@ -106,9 +105,8 @@ impl Postgres {
 
     /// An empty database and the role that fills it, which can reach no other.
     async fn vessel(&self, registry: &mut PgConnection, database: &str) -> Result<Login, Failure> {
-        let mut random = [0; 24];
-        getrandom::fill(&mut random).map_err(|error| Failure::transient(format!("no randomness: {error}")))?;
-        let password = data_encoding::HEXLOWER.encode(&random);
+        let password = random_password().map_err(|error| Failure::transient(format!("no randomness: {error}")))?;
+        let joined = self.joined(registry, database);
         let make = async {
             drop_database(registry, database).await?;
             drop_role(registry, database).await?;
@@ -117,7 +115,7 @@ impl Postgres {
                 registry,
                 format!(
                     "CREATE ROLE \"{database}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS \
-                     INHERIT PASSWORD '{password}'"
+                     INHERIT PASSWORD '{password}';{joined}"
                 ),
             )
             .await?;
@@ -186,7 +184,7 @@ impl Postgres {
         .fetch_one(&mut *registry)
         .await?;
         if own {
-            let mut inside = self.as_loader(login).connect().await?;
+            let mut inside = self.tools.login(login).connect().await?;
             run(&mut inside, format!("REASSIGN OWNED BY \"{name}\" TO pg_database_owner")).await?;
             run(&mut inside, format!("DROP OWNED BY \"{name}\"")).await?;
             inside.close().await?;
@@ -202,7 +200,7 @@ impl Postgres {
         let name = &login.database;
         log.line("sweeping: VACUUM (FREEZE, ANALYZE)");
         let swept = async {
-            let mut inside = self.as_loader(login).connect().await?;
+            let mut inside = self.tools.login(login).connect().await?;
             run(&mut inside, "VACUUM (FREEZE, ANALYZE)").await?;
             let (tables, relations): (i64, i64) = sqlx::query_as(
                 "SELECT count(*) FILTER (WHERE relkind IN ('r', 'p') AND NOT relispartition \
@@ -232,11 +230,6 @@ impl Postgres {
             Ok(Size { bytes, tables: number(tables), relations: number(relations) })
         };
         swept.await.map_err(failure)
-    }
-
-    /// How the loading role connects: as environments do.
-    fn as_loader(&self, login: &Login) -> PgConnectOptions {
-        self.tools.reach().username(&login.database).password(&login.password).database(&login.database)
     }
 }
 

@@ -91,10 +91,14 @@ impl Postgres {
         let bytes = size_of(registry, source).await.map_err(failure)?;
         let closed = async {
             run(registry, format!("ALTER DATABASE \"{source}\" ALLOW_CONNECTIONS false")).await?;
-            sqlx::query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1")
-                .bind(source)
-                .execute(&mut *registry)
-                .await
+            // The server's own workers are nobody's, and end by themselves for a copy.
+            sqlx::query(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                 WHERE datname = $1 AND usename IS NOT NULL",
+            )
+            .bind(source)
+            .execute(&mut *registry)
+            .await
         };
         closed.await.map_err(failure)?;
         let weight = Weight { bytes, relations: 400 };
@@ -127,8 +131,7 @@ impl Postgres {
         )
         .await?;
         let password = names::database_password(&self.key, to.env, to.generation);
-        let options = self.tools.reach().username(name).password(&password).database(name);
-        let mut inside = options.connect().await?;
+        let mut inside = self.tools.login(&Login { database: name.clone(), password }).connect().await?;
         run(&mut inside, format!("REASSIGN OWNED BY \"{source}\" TO pg_database_owner; DROP OWNED BY \"{source}\""))
             .await?;
         inside.close().await

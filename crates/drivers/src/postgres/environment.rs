@@ -7,10 +7,14 @@ use planner::resource::{Failure, Observed, Phase, Resource};
 use planner::spec::{DataFrom, Origin};
 use sqlx::{Connection, PgConnection};
 
+use super::privileges::Granted;
 use super::strategy::Weight;
 use super::{Allowance, Place, Postgres, drop_database, drop_role, exists, failure, registry, run, server_version};
 use super::{carry, stock, template};
 use crate::Log;
+
+/// What no environment's role ever is.
+const NEVER: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
@@ -210,15 +214,25 @@ impl Postgres {
             .bind(name)
             .fetch_one(&mut *registry)
             .await?;
-        let verb = if role_there { "ALTER" } else { "CREATE" };
+        // Of what only a superuser may say, nothing has to be taken back on a server where we are none.
+        let (verb, never) = match (role_there, &self.granted) {
+            (true, Some(_)) => ("ALTER", "NOCREATEDB NOCREATEROLE"),
+            (true, None) => ("ALTER", NEVER),
+            (false, _) => ("CREATE", NEVER),
+        };
+        let bound = match &self.granted {
+            Some(Granted { temporary: false, .. }) => String::new(),
+            _ => format!("ALTER ROLE \"{name}\" SET temp_file_limit = '{temporary}MB';"),
+        };
+        let joined = self.joined(registry, name);
         // Names and passwords are base32 of ours, so they need no escaping. Utility statements take no parameters.
         run(
             registry,
             format!(
-                "{verb} ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT \
-                 CONNECTION LIMIT {connections} PASSWORD '{password}';
-                 ALTER ROLE \"{name}\" SET temp_file_limit = '{temporary}MB';
-                 ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';"
+                "{verb} ROLE \"{name}\" LOGIN {never} INHERIT CONNECTION LIMIT {connections} PASSWORD '{password}';
+                 {bound}
+                 ALTER ROLE \"{name}\" SET idle_in_transaction_session_timeout = '10min';
+                 {joined}"
             ),
         )
         .await

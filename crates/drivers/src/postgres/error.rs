@@ -1,4 +1,4 @@
-//! Why there is no managed server, and what one that runs refuses, in one line each: what, where, what to do.
+//! Why there is no database server, and what one that runs refuses, in one line each: what, where, what to do.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use planner::resource::Failure;
 
 use super::storage::StorageError;
 
-/// Why the managed server is not there. One line: what, where, what to do.
+/// Why the database server is not there. One line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// No binaries.
@@ -96,6 +96,14 @@ pub enum ServerError {
         /// How long was waited.
         patience: Duration,
         /// What connecting said.
+        said: String,
+    },
+    /// A server of the operator's that cannot be used.
+    #[error("[database] url ({server}): {said}")]
+    Upstream {
+        /// Host and port.
+        server: String,
+        /// What is in the way, and what to do.
         said: String,
     },
     /// Its storage is not there.

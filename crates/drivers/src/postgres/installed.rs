@@ -45,6 +45,14 @@ impl Installed {
         }
     }
 
+    /// The folder of the newest client's programs: all that is needed for a server elsewhere. Where there are none, those
+    /// who want to run them are told.
+    pub(crate) fn client() -> PathBuf {
+        let version = |folder: &PathBuf| version(&folder.join("psql"));
+        let found = usual_places().into_iter().filter_map(|folder| Some((version(&folder)?, folder)));
+        found.max_by_key(|(major, _)| *major).map_or_else(|| PathBuf::from("/usr/bin"), |(_, folder)| folder)
+    }
+
     /// Whether this library of the server's is there to be loaded. Distributions put them beside the programs, or below.
     pub(crate) fn has_library(&self, name: &str) -> bool {
         let file = format!("{name}.so");
@@ -56,10 +64,14 @@ impl Installed {
         if !bin.join("initdb").is_file() {
             return None;
         }
-        let output = Command::new(bin.join("postgres")).arg("--version").output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Some(Installed { bin: bin.to_owned(), major: major(&text)? })
+        Some(Installed { bin: bin.to_owned(), major: version(&bin.join("postgres"))? })
     }
+}
+
+/// The major version that a program says to be of.
+fn version(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    major(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// The major version in the likes of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, or `18beta1`.

@@ -21,7 +21,7 @@ use super::installed::{Account, Installed};
 use super::process::{last_line, last_words, running, workers};
 use super::settings::{ADMIN, ServerSettings};
 use super::template::PRELOADED;
-use super::tools::Tools;
+use super::tools::{Tools, reach};
 
 /// How long a start may take; after a crash it goes through its log first.
 const START: Duration = Duration::from_secs(120);
@@ -148,8 +148,8 @@ impl Server {
             bin: self.installed.bin.clone(),
             account: self.account.clone(),
             home: self.settings.home.clone(),
-            host: self.settings.address.to_string(),
-            port: self.settings.port,
+            reach: reach(&self.settings.address.to_string(), self.settings.port),
+            encryption: Vec::new(),
         }
     }
 

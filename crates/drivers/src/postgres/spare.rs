@@ -36,7 +36,8 @@ impl Postgres {
     pub(super) fn choice(&self, registry: &PgConnection, weight: Weight) -> Choice {
         let version = server_version(registry);
         let reason = self.unshared.get_or_init(|| unshared(self.space.folder.as_deref(), version));
-        choose(&Ability { version, unshared: reason.clone() }, weight)
+        let lacks = self.granted.as_ref().map(|granted| granted.lacks.clone());
+        choose(&Ability { version, unshared: reason.clone(), lacks }, weight)
     }
 
     /// How much a clone of this version copies.

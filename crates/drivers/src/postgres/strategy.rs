@@ -40,6 +40,8 @@ pub struct Choice {
     pub disk: u64,
     /// What the operator could do about it; none if nothing is better.
     pub better: Option<String>,
+    /// What a server of the operator's cannot give, in words that go on after "it cannot". Nothing of one of our own.
+    pub lacks: Vec<String>,
 }
 
 /// How much is to be copied.
@@ -57,6 +59,8 @@ pub(super) struct Ability {
     pub(super) version: u32,
     /// Why blocks cannot be shared; none if they can.
     pub(super) unshared: Option<String>,
+    /// What a server of the operator's cannot give; none of one of our own.
+    pub(super) lacks: Option<Vec<String>>,
 }
 
 impl Strategy {
@@ -117,13 +121,18 @@ pub(super) fn choose(ability: &Ability, weight: Weight) -> Choice {
     let disk = if strategy == Strategy::Clone { 300_000 } else { weight.bytes };
     let best = Strategy::Clone.expected(weight);
     let better = ability.unshared.as_ref().filter(|_| best * 2 < expected).map(|_| {
-        let server = if ability.version < SHARES { "PostgreSQL 18 or newer ([database] bin_dir) and " } else { "" };
+        let server = match ability {
+            Ability { lacks: Some(_), .. } => "a PostgreSQL 18 that Sidestage runs itself ([database] without url) on ",
+            Ability { version, .. } if *version < SHARES => "PostgreSQL 18 or newer ([database] bin_dir) and ",
+            _ => "",
+        };
         format!(
             "{server}storage that shares blocks (`sidestage storage create --size 50G`): about {} ms a clone, and no disk",
             best.as_millis()
         )
     });
-    Choice { strategy, why, expected, disk, better }
+    let lacks = ability.lacks.clone().unwrap_or_default();
+    Choice { strategy, why, expected, disk, better, lacks }
 }
 
 /// Why files in this folder cannot share their blocks, for a server of this version. None if they can.
@@ -151,7 +160,7 @@ mod tests {
 
     fn chosen(version: u32, reflink: bool, megabytes: u64, relations: u64) -> Choice {
         let unshared = (!reflink).then(|| "ext4".to_owned());
-        choose(&Ability { version, unshared }, Weight { bytes: megabytes * MB, relations })
+        choose(&Ability { version, unshared, lacks: None }, Weight { bytes: megabytes * MB, relations })
     }
 
     #[test]

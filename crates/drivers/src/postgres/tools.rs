@@ -19,8 +19,10 @@ pub(crate) struct Tools {
     pub(super) account: Account,
     /// A folder that the account may enter.
     pub(super) home: PathBuf,
-    pub(super) host: String,
-    pub(super) port: u16,
+    /// The server over the network, as environments reach it.
+    pub(super) reach: PgConnectOptions,
+    /// How programs encrypt what they say to it, as their variables.
+    pub(super) encryption: Vec<(&'static str, String)>,
 }
 
 /// As whom to connect, and where to. No password in it is ever an argument.
@@ -57,8 +59,9 @@ impl Tools {
     pub(super) fn inside(&self, program: &str, login: &Login, options: &str) -> Command {
         let mut command = self.command(program);
         command
-            .env("PGHOST", &self.host)
-            .env("PGPORT", self.port.to_string())
+            .env("PGHOST", self.reach.get_host())
+            .env("PGPORT", self.reach.get_port().to_string())
+            .envs(self.encryption.iter().map(|(name, value)| (*name, value)))
             .env("PGUSER", &login.database)
             .env("PGDATABASE", &login.database)
             .env("PGPASSWORD", &login.password)
@@ -79,13 +82,19 @@ impl Tools {
 }
 
 impl Tools {
-    /// The server over the network, as environments reach it.
-    pub(super) fn reach(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host(&self.host)
-            .port(self.port)
-            .ssl_mode(PgSslMode::Prefer)
-            .application_name("sidestage")
-            .options([("client_min_messages", "error")])
+    /// A connection as this role, as environments make theirs.
+    pub(super) fn login(&self, login: &Login) -> PgConnectOptions {
+        let Login { database, password } = login;
+        self.reach.clone().username(database).password(password).database(database)
     }
+}
+
+/// As environments reach a server on this machine.
+pub(super) fn reach(host: &str, port: u16) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host(host)
+        .port(port)
+        .ssl_mode(PgSslMode::Prefer)
+        .application_name("sidestage")
+        .options([("client_min_messages", "error")])
 }

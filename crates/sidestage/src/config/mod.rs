@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use drivers::postgres::UpstreamSettings;
 use planner::facts::EMPTY_NAME;
 use planner::manifest::Manifest;
 use planner::policy::{ForgeSettings, Lifetime, Limits, Policy, ProjectPolicy, Spares};
@@ -73,6 +74,7 @@ impl Config {
         }
         self.check_front()?;
         self.github.check()?;
+        self.database.check()?;
         if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
             bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
         }
@@ -106,6 +108,13 @@ impl Config {
     pub fn objects_quota(&self) -> drivers::objects::Quota {
         let (all, foreign) = (self.limits.suspend_trusted, self.limits.objects);
         drivers::objects::Quota { trusted: foreign.filter(|_| all), foreign }
+    }
+
+    /// Connections to databases that may be open at once: what is awake may have its share, and as much again is about to
+    /// be, or not yet gone.
+    #[must_use]
+    pub fn database_connections(&self) -> usize {
+        self.limits.awake.saturating_add(self.limits.builds).saturating_mul(self.limits.connections as usize * 2)
     }
 
     /// Base URL of the console.
@@ -146,6 +155,32 @@ impl Config {
             spares: Spares { count: self.database.spares, disk: self.database.spare_disk },
             objects_public: self.objects.public,
         }
+    }
+}
+
+impl Database {
+    fn check(&self) -> anyhow::Result<()> {
+        let Some(url) = &self.url else {
+            if self.password_file.is_some() {
+                bail!("[database] password_file: it is for a server of yours: name that in url");
+            }
+            return Ok(());
+        };
+        // Never the URL itself: it may hold what should not be in it.
+        UpstreamSettings::check(url).map_err(|why| anyhow::anyhow!("[database] url: {why}"))?;
+        if let Some(path) = self.password_file.as_ref().filter(|path| !path.is_absolute()) {
+            bail!("[database] password_file: {} must be an absolute path", path.display());
+        }
+        for (key, there) in [
+            ("bin_dir", self.bin_dir.is_some()),
+            ("storage", self.storage.is_some()),
+            ("durable", self.durable.is_some()),
+        ] {
+            if there {
+                bail!("[database] {key}: it is for a server that Sidestage runs itself: take out {key}, or url");
+            }
+        }
+        Ok(())
     }
 }
 

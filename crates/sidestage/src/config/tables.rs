@@ -285,10 +285,14 @@ impl Default for Engine {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
+    /// A server of the operator's, instead of one that Sidestage runs itself.
+    pub url: Option<String>,
+    /// Its role's password, mode 0600: see [`super::read_password`].
+    pub password_file: Option<PathBuf>,
     /// Folder of PostgreSQL's programs; the newest installed one if none.
     pub bin_dir: Option<PathBuf>,
-    /// False: nothing waits for the disk, and a loss of power loses every database.
-    pub durable: bool,
+    /// False: nothing waits for the disk, and a loss of power loses every database. True if none is said.
+    pub durable: Option<bool>,
     /// Extensions that manifests may name.
     pub extensions: BTreeSet<String>,
     /// A file that `sidestage storage create` has made, for templates and their clones.
@@ -298,15 +302,21 @@ pub struct Database {
     /// Bytes that all of them may take together.
     #[serde(with = "units::size")]
     pub(super) spare_disk: u64,
-    #[serde(rename = "url")]
-    _url: Option<NotYet>,
 }
 
 impl Default for Database {
     fn default() -> Self {
         let planner::policy::Spares { count: spares, disk: spare_disk } = planner::policy::Spares::default();
-        let (bin_dir, storage, extensions) = (None, None, BTreeSet::new());
-        Database { bin_dir, durable: true, extensions, storage, spares, spare_disk, _url: None }
+        Database {
+            url: None,
+            password_file: None,
+            bin_dir: None,
+            durable: None,
+            extensions: BTreeSet::new(),
+            storage: None,
+            spares,
+            spare_disk,
+        }
     }
 }
 
