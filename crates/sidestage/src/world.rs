@@ -95,7 +95,8 @@ impl World {
         let allowance = Allowance { connections: policy.limits.connections, ..Allowance::default() };
         let postgres = Postgres::new(&server, key.clone(), allowance);
         let store = {
-            let settings = drivers::objects::Settings { quota: config.objects_quota(), ..Default::default() };
+            let (quota, upstream) = (config.objects_quota(), config.objects_upstream());
+            let settings = drivers::objects::Settings { quota, upstream, reserve: None };
             let opened = ObjectStore::open_with(&dir.objects(), key.clone(), &config.domain, settings).await;
             opened.context("the object store")?
         };
