@@ -200,3 +200,39 @@ fn a_front_that_does_not_fit_together_says_what_to_do() {
         assert!(error.contains(expected) && !error.contains('\n'), "{front}: {error}");
     }
 }
+
+#[test]
+fn half_of_a_bucket_says_what_the_other_half_is() {
+    let with = |lines: &str| Config::parse(&EXAMPLE.replacen("[objects]", &format!("[objects]\n{lines}"), 1));
+    let (bucket, file) = ("bucket = \"acme\"", "credentials_file = \"/k\"");
+    for (lines, expected) in [
+        ("endpoint = \"https://s3.example.org\"".to_owned(), "endpoint needs bucket"),
+        ("region = \"eu-west-1\"".to_owned(), "region needs bucket"),
+        (file.to_owned(), "credentials_file needs bucket"),
+        (bucket.to_owned(), "bucket needs credentials_file"),
+        (format!("{bucket}\n{file}"), "needs endpoint, or for Amazon's own S3 region"),
+        (format!("{bucket}\ncredentials_file = \"k\"\nregion = \"x\""), "must be an absolute path"),
+        (format!("bucket = \"a/b\"\n{file}"), "no name of a bucket"),
+        (format!("{bucket}\n{file}\nendpoint = \"s3.example.org\""), "scheme and host"),
+        (format!("{bucket}\n{file}\nendpoint = \"https://h/path\""), "scheme and host"),
+    ] {
+        let error = format!("{:#}", with(&lines).expect_err(&lines));
+        assert!(error.contains("[objects]") && error.contains(expected) && !error.contains('\n'), "{lines}: {error}");
+    }
+    let whole = with(&format!("{bucket}\n{file}\nendpoint = \"http://10.0.0.1:9000\"")).unwrap();
+    assert_eq!(whole.objects_upstream().map(|upstream| upstream.region).as_deref(), Some("us-east-1"));
+    assert_eq!(with("").unwrap().objects_upstream(), None);
+
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    let config = with(&format!("{bucket}\ncredentials_file = {key:?}\nregion = \"eu-west-1\"")).unwrap();
+    let wrong = || format!("{:#}", sidestage::config::check_secrets(&config).unwrap_err());
+    assert!(wrong().contains("[objects] credentials_file"), "{}", wrong());
+    fs::write(&key, "access_key_id = a\nsecret_access_key = b\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(wrong().contains("chmod 600"), "{}", wrong());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    sidestage::config::check_secrets(&config).unwrap();
+    fs::write(&key, "access_key_id = a\n").unwrap();
+    assert!(wrong().contains("secret_access_key"), "{}", wrong());
+}

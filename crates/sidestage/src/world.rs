@@ -93,7 +93,8 @@ impl World {
         }
         let postgres = Arc::new(databases.driver(key, &policy.limits));
         let store = {
-            let settings = drivers::objects::Settings { quota: config.objects_quota(), ..Default::default() };
+            let (quota, upstream) = (config.objects_quota(), config.objects_upstream());
+            let settings = drivers::objects::Settings { quota, upstream, reserve: None };
             let opened = ObjectStore::open_with(&dir.objects(), key.clone(), &config.domain, settings).await;
             opened.context("the object store")?
         };

@@ -3,21 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use drivers::objects::Settings;
 use planner::names;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
-use super::{Place, bucket, env, key};
+use super::{Place, bucket, env, key, until};
 
 /// The version that knows `AWS_ENDPOINT_URL_S3` and sends checksums by default.
 const BOTO3: &str = "boto3==1.44.5";
 
-/// An interpreter that has boto3: its program and, without virtual environments, where boto3 is.
+/// An interpreter that has a package: its program and, without virtual environments, where that package is.
 #[derive(Debug, Clone)]
-struct Python {
-    program: PathBuf,
-    path: PathBuf,
+pub(super) struct Python {
+    pub(super) program: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// Beside the build's other products, so that it is made once.
@@ -37,8 +38,8 @@ pub(super) async fn succeeds(command: &mut Command) -> Result<String, String> {
 }
 
 /// Makes it, or finds it made. A lock lets other processes wait, a marker says that it is complete.
-async fn install() -> Python {
-    let (home, system) = (home(BOTO3), PathBuf::from("python3"));
+pub(super) async fn install(package: &str) -> Python {
+    let (home, system) = (home(package), PathBuf::from("python3"));
     std::fs::create_dir_all(&home).unwrap();
     let lock = std::fs::File::create(home.join("lock")).unwrap();
     tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
@@ -46,11 +47,11 @@ async fn install() -> Python {
     if !done.exists() {
         let made = succeeds(Command::new(&system).args(["-m", "venv", "--clear"]).arg(&venv)).await;
         let mut pip = Command::new(venv.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", BOTO3]);
+        pip.args(["-m", "pip", "install", "--quiet", package]);
         if made.is_err() {
             // Debian keeps virtual environments in a package of their own.
             pip = Command::new(&system);
-            pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&site).arg(BOTO3);
+            pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&site).arg(package);
         }
         succeeds(&mut pip).await.unwrap();
         std::fs::write(&done, "").unwrap();
@@ -61,7 +62,7 @@ async fn install() -> Python {
 
 async fn interpreter() -> Python {
     static ONCE: OnceCell<Python> = OnceCell::const_new();
-    ONCE.get_or_init(install).await.clone()
+    ONCE.get_or_init(|| install(BOTO3)).await.clone()
 }
 
 /// A case of `client.py`, not started yet.
@@ -129,8 +130,12 @@ pub(super) fn same(one: &Path, other: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rclone() {
+    rclone_with(Settings::default()).await;
+}
+
+pub(super) async fn rclone_with(settings: Settings) {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::open(&dir.path().join("store"), "127.0.0.1").await;
+    let place = Place::open_with(&dir.path().join("store"), "127.0.0.1", settings).await;
     place.ensure(&bucket(1, 1)).await;
     let (id, secret) = names::bucket_keys(&key(), &env(1), 1);
     let run = async |args: &[&str]| {
@@ -169,14 +174,18 @@ async fn rclone() {
     run(&["deletefile", &format!("{there}/a.txt")]).await;
     run(&["delete", &there]).await;
     assert_eq!(run(&["lsf", "-R", "--files-only", &there]).await, "");
-    assert_eq!(place.blobs(), Vec::<PathBuf>::new());
+    until("all blobs are gone", async || place.blobs().await.is_empty()).await;
     place.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3cmd() {
+    s3cmd_with(Settings::default()).await;
+}
+
+pub(super) async fn s3cmd_with(settings: Settings) {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::open(&dir.path().join("store"), "127.0.0.1").await;
+    let place = Place::open_with(&dir.path().join("store"), "127.0.0.1", settings).await;
     place.ensure(&bucket(1, 1)).await;
     let (id, secret) = names::bucket_keys(&key(), &env(1), 1);
     let config = dir.path().join("s3cfg");
@@ -212,6 +221,6 @@ async fn s3cmd() {
     run(&["del", &format!("{there}/a2.txt")]).await;
     run(&["del", "--recursive", "--force", &format!("{there}/")]).await;
     assert_eq!(run(&["ls", "--recursive", &there]).await, "");
-    assert_eq!(place.blobs(), Vec::<PathBuf>::new());
+    until("all blobs are gone", async || place.blobs().await.is_empty()).await;
     place.close().await;
 }

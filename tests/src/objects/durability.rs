@@ -84,7 +84,7 @@ async fn whole_or_absent_after_a_kill() {
     let acknowledged = serde_json::to_string(&acknowledged).unwrap();
     let listed = clients::python_reading("check_written", &place.variables(1, 1), &acknowledged).await;
     let listed: usize = listed.trim().parse().unwrap();
-    until("only blobs of objects are left", async || place.blobs().len() == listed).await;
+    until("only blobs of objects are left", async || place.blobs().await.len() == listed).await;
     let usage = place.store.usage(&env(1), 1).await.unwrap().unwrap();
     assert_eq!(usage.objects as usize, listed);
     place.close().await;
@@ -104,7 +104,7 @@ pub(super) async fn rows(dir: &Path, what: &'static str) -> i64 {
 
 /// Nothing is left of environment 1, and everything of environment 2.
 async fn only_the_neighbour_is_left(dir: &Path, place: Place) {
-    until("the blobs are gone", async || place.blobs().len() == 1).await;
+    until("the blobs are gone", async || place.blobs().await.len() == 1).await;
     place.client_as(2, 1, "sees_marker", &[("MARKER", "neighbour")]).await;
     place.close().await;
     for (what, count) in [
@@ -124,7 +124,7 @@ async fn a_removal_leaves_nothing() {
     place.client_as(1, 1, "fill", &[("COUNT", "500")]).await;
     place.client_as(2, 1, "put_marker", &[("MARKER", "neighbour")]).await;
     let usage = place.store.usage(&env(1), 1).await.unwrap().unwrap();
-    assert_eq!((usage.objects, place.blobs().len()), (500, 503));
+    assert_eq!((usage.objects, place.blobs().await.len()), (500, 503));
     let id = bucket(1, 1).id;
     place.driver.remove(&id).await.unwrap();
     // Dead before anything is deleted.
@@ -146,7 +146,7 @@ async fn a_removal_goes_on_after_a_restart() {
     let (dir, place) = Place::fresh().await;
     place.client_as(1, 1, "fill", &[("COUNT", "2000")]).await;
     place.client_as(2, 1, "put_marker", &[("MARKER", "neighbour")]).await;
-    assert_eq!(place.blobs().len(), 2003);
+    assert_eq!(place.blobs().await.len(), 2003);
     place.close().await;
     let mut index = index_of(dir.path()).await;
     for step in [
@@ -181,7 +181,7 @@ async fn old_uploads_are_given_up() {
 
     let place = Place::open(dir.path(), DOMAIN).await;
     until("the old upload is gone", async || rows(dir.path(), "SELECT count(*) FROM uploads").await == 1).await;
-    until("its parts are gone", async || place.blobs().len() == 4).await;
+    until("its parts are gone", async || place.blobs().await.len() == 4).await;
     let bytes = async |n| place.store.usage(&env(n), 1).await.unwrap().unwrap().bytes;
     assert_eq!((bytes(1).await, bytes(2).await), (1, 9));
     place.close().await;
@@ -202,7 +202,7 @@ async fn an_upload_that_outlives_its_bucket_leaves_nothing() {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&[1; 150_000]).unwrap();
-    until("the body has begun to arrive", async || place.blobs().len() == 1).await;
+    until("the body has begun to arrive", async || place.blobs().await.len() == 1).await;
     let id = bucket(1, 1).id;
     place.driver.remove(&id).await.unwrap();
     until("the bucket is gone", async || !place.listing().await.contains_key(&id)).await;
@@ -213,7 +213,7 @@ async fn an_upload_that_outlives_its_bucket_leaves_nothing() {
     });
     let answer = answer.await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert!(place.blobs().is_empty(), "the body is still there");
+    assert!(place.blobs().await.is_empty(), "the body is still there");
     place.close().await;
 }
 
@@ -227,9 +227,9 @@ async fn half_an_upload_leaves_nothing() {
     let mut stream = TcpStream::connect(place.address).unwrap();
     write!(stream, "PUT {target} HTTP/1.1\r\nHost: {DOMAIN}:{port}\r\nContent-Length: 300000\r\n\r\n").unwrap();
     stream.write_all(&[1; 150_000]).unwrap();
-    until("the body has begun to arrive", async || place.blobs().len() == 1).await;
+    until("the body has begun to arrive", async || place.blobs().await.len() == 1).await;
     drop(stream);
-    until("its blob is gone", async || place.blobs().is_empty()).await;
+    until("its blob is gone", async || place.blobs().await.is_empty()).await;
     assert_eq!(place.store.usage(&env(1), 1).await.unwrap().unwrap().objects, 0);
     place.close().await;
 }

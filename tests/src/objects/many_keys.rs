@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use drivers::objects::Settings;
 use planner::names;
 use planner::spec::{DataFrom, ObjectsFrom, Spec};
 use tokio::process::Command;
@@ -99,9 +100,13 @@ async fn s3cmd(place: &Place, dir: &Path, n: u8) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_client_across_ten_thousand_keys() {
+    each_client(Settings::default()).await;
+}
+
+pub(super) async fn each_client(settings: Settings) {
     let dir = tempfile::tempdir().unwrap();
     baseline(&dir.path().join("files"));
-    let place = Place::open(&dir.path().join("store"), "127.0.0.1").await;
+    let place = Place::open_with(&dir.path().join("store"), "127.0.0.1", settings).await;
     let shop = snapshot("shop@1", ObjectsFrom::Folder(dir.path().join("files")));
     assert_eq!(place.ensure(&shop).await.outputs.objects, Some(10_000));
     for n in 1..=4 {
@@ -110,7 +115,7 @@ async fn each_client_across_ten_thousand_keys() {
         *from = DataFrom::Baseline("shop@1".to_owned());
         place.ensure(&resource).await;
     }
-    let blobs = place.blobs().len();
+    let blobs = place.blobs().await.len();
     let scripted = async {
         let home = javascript().await;
         let mut node = Command::new("node");
@@ -140,6 +145,6 @@ async fn each_client_across_ten_thousand_keys() {
         assert_eq!(place.store.usage(&env(n), 2).await.unwrap().unwrap().objects, 10_000);
         drivers::Driver::remove(&place.driver, &bucket(n, 1).id).await.unwrap();
     }
-    until("only the baseline's blobs are left", async || place.blobs().len() == blobs).await;
+    until("only the baseline's blobs are left", async || place.blobs().await.len() == blobs).await;
     place.close().await;
 }

@@ -2,12 +2,12 @@
 //! order, on pages of any size, over restarts; and nothing is left at the end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use drivers::Driver;
+use drivers::objects::Settings;
 use planner::resource::{Phase, Resource, ResourceId};
 use planner::spec::{DataFrom, ObjectsFrom, Spec};
 
@@ -213,11 +213,11 @@ async fn pages_v1(s3: &Client, bucket: &str, prefix: &str, delimiter: &str, afte
     }
 }
 
-async fn model(seed: u64, steps: u32) {
+pub(super) async fn model(seed: u64, steps: u32, settings: &Settings) {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Rng::new(seed);
     let mut world = World {
-        place: Place::open(dir.path(), HERE).await,
+        place: Place::open_with(dir.path(), HERE, settings.clone()).await,
         envs: BTreeMap::new(),
         baselines: BTreeMap::new(),
         next_env: 1,
@@ -230,7 +230,7 @@ async fn model(seed: u64, steps: u32) {
         if step % 90 == 89 {
             // Everything is remembered, also when it ends in the middle of its tidying up.
             world.place.close().await;
-            world.place = Place::open(dir.path(), HERE).await;
+            world.place = Place::open_with(dir.path(), HERE, settings.clone()).await;
         }
     }
     for n in world.envs.keys() {
@@ -243,7 +243,7 @@ async fn model(seed: u64, steps: u32) {
         world.place.driver.remove(id).await.unwrap();
     }
     until("everything is gone", async || world.place.listing().await.is_empty()).await;
-    until("all blobs are gone", async || world.place.blobs() == Vec::<PathBuf>::new()).await;
+    until("all blobs are gone", async || world.place.blobs().await.is_empty()).await;
     for table in ["SELECT count(*) FROM objects", "SELECT count(*) FROM layers"] {
         until(table, async || super::durability::rows(dir.path(), table).await == 0).await;
     }
@@ -253,6 +253,6 @@ async fn model(seed: u64, steps: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_environment_sees_its_own_map() {
     for seed in 1..=3 {
-        model(seed, 400).await;
+        model(seed, 400, &Settings::default()).await;
     }
 }

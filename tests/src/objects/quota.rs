@@ -36,7 +36,7 @@ async fn an_environment_adds_only_so_much_to_its_baseline() {
     let (code, text) = put(&s3, &name, "b", 6_000).await.unwrap_err();
     assert!(code == "QuotaExceeded" && text.contains("10.0 kB"), "{code}: {text}");
     assert_eq!(fetch(&s3, &name, "b").await, None);
-    assert_eq!(place.blobs().len(), 2, "what was refused is still there");
+    assert_eq!(place.blobs().await.len(), 2, "what was refused is still there");
     // What is replaced makes room; so does what is deleted.
     put(&s3, &name, "a", 9_000).await.unwrap();
     put(&s3, &name, "a", 2_000).await.unwrap();
@@ -89,6 +89,6 @@ async fn a_disk_that_is_nearly_full_takes_nothing_new() {
     // Reading and deleting go on.
     assert_eq!(fetch(&s3, &name, "a").await.map(|body| body.len()), Some(1_000));
     s3.delete_object().bucket(&name).key("a").send().await.unwrap();
-    assert_eq!(place.blobs().len(), 0);
+    assert_eq!(place.blobs().await.len(), 0);
     place.close().await;
 }

@@ -42,7 +42,7 @@ async fn a_generation_has_objects_and_keys_of_its_own() {
     place.client_as(1, 1, "is_refused", &[]).await;
     place.client_as(1, 2, "sees_marker", &[("MARKER", "new")]).await;
     until("the old generation is gone", async || place.listing().await.len() == 2).await;
-    until("its blob is gone", async || place.blobs().len() == 1).await;
+    until("its blob is gone", async || place.blobs().await.len() == 1).await;
     place.client_as(1, 2, "sees_marker", &[("MARKER", "new")]).await;
     place.close().await;
 }

@@ -69,11 +69,11 @@ async fn a_folder_becomes_a_baseline_that_environments_share() {
     assert!(told.contains("501 files") && told.contains("left out") && told.contains("sealed: 501 objects"), "{told}");
 
     // Whatever it holds, an environment begins with it by a row: no object and no blob is touched.
-    let (count, blobs) = (rows(&store, "SELECT count(*) FROM objects").await, place.blobs());
+    let (count, blobs) = (rows(&store, "SELECT count(*) FROM objects").await, place.blobs().await);
     let first = place.ensure(&on(1, "shop@1")).await;
     assert_eq!((first.outputs.objects, first.outputs.baseline.as_deref()), (Some(501), Some("shop@1")));
     place.ensure(&on(2, "shop@1")).await;
-    assert_eq!((rows(&store, "SELECT count(*) FROM objects").await, place.blobs()), (count, blobs));
+    assert_eq!((rows(&store, "SELECT count(*) FROM objects").await, place.blobs().await), (count, blobs));
 
     let (one, bucket_one) = client(&place, 1, 1);
     let (two, bucket_two) = client(&place, 2, 1);
@@ -105,7 +105,7 @@ async fn a_folder_becomes_a_baseline_that_environments_share() {
     for n in [1, 2] {
         place.driver.remove(&bucket(n, 1).id).await.unwrap();
     }
-    until("every blob is gone", async || place.blobs().is_empty()).await;
+    until("every blob is gone", async || place.blobs().await.is_empty()).await;
     place.close().await;
 }
 
@@ -148,13 +148,13 @@ async fn half_a_snapshot_is_never_begun_with_and_is_completed_or_cleared() {
     place = Place::open(&store, HERE).await;
     assert_eq!(place.listing().await[id].phase, Phase::Partial);
     until("blobs without a row are gone", async || {
-        place.blobs().len() as u64 == place.listing().await[id].outputs.objects.unwrap()
+        place.blobs().await.len() as u64 == place.listing().await[id].outputs.objects.unwrap()
     })
     .await;
-    let kept = place.blobs();
+    let kept = place.blobs().await;
     let whole = place.ensure(&shop).await;
     assert_eq!((whole.phase, whole.outputs.objects), (Phase::Whole, Some(1501)));
-    let all = place.blobs();
+    let all = place.blobs().await;
     assert!(kept.iter().all(|blob| all.contains(blob)), "what was there was copied again");
     place.ensure(&on(1, "shop@1")).await;
     let (one, name) = client(&place, 1, 1);
@@ -165,7 +165,7 @@ async fn half_a_snapshot_is_never_begun_with_and_is_completed_or_cleared() {
     let other = snapshot("shop@2", ObjectsFrom::Folder(dir.path().join("files")));
     assert!(!cut(&place, &other, 3).await);
     place.driver.remove(&other.id).await.unwrap();
-    until("nothing is left", async || place.listing().await.is_empty() && place.blobs().is_empty()).await;
+    until("nothing is left", async || place.listing().await.is_empty() && place.blobs().await.is_empty()).await;
     place.close().await;
 }
 
@@ -285,7 +285,7 @@ async fn chains_of_carried_generations_stay_short() {
     assert_eq!(fetch(&s3, &name, "newest").await, Some(vec![39]));
     let layers = "SELECT count(*) FROM layers";
     until("the layers are joined", async || rows(&store, layers).await <= 3).await;
-    until("what nobody sees is gone", async || place.blobs().len() == 4).await;
+    until("what nobody sees is gone", async || place.blobs().await.len() == 4).await;
     assert_eq!(fetch(&s3, &name, "of 38").await, Some(vec![38]));
     place.close().await;
 }
@@ -316,6 +316,6 @@ async fn a_removal_is_done_when_it_returns_if_it_can_be() {
     assert!(!place.listing().await.contains_key(&bucket(1, 1).id), "it returned too early");
     place.driver.remove(&ResourceId::snapshot("shop@1")).await.unwrap();
     assert_eq!(place.listing().await, Listing::new(), "it returned too early");
-    until("every blob is gone", async || place.blobs().is_empty()).await;
+    until("every blob is gone", async || place.blobs().await.is_empty()).await;
     place.close().await;
 }

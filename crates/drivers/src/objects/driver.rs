@@ -308,7 +308,7 @@ impl Objects {
             ObjectsFrom::Empty | ObjectsFrom::Env(_) => Ok(()),
             ObjectsFrom::Folder(folder) => filling.take_folder(folder).await,
             ObjectsFrom::Bucket { endpoint, region, bucket, prefix, credentials_file } => {
-                let client = super::upstream::connect(endpoint.as_deref(), region, credentials_file.as_deref()).await?;
+                let client = super::upstream::connect(endpoint.as_deref(), region, credentials_file.as_deref())?;
                 filling.take_bucket(&client, bucket, prefix).await
             }
         }

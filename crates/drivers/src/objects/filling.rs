@@ -12,7 +12,7 @@ use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use futures_util::{Stream, StreamExt, stream};
 use planner::resource::Failure;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::ObjectStore;
 use super::blobs::{Blobs, Fresh};
@@ -165,7 +165,7 @@ impl<'a> Filling<'a> {
     ) -> Result<Copied, Failure> {
         self.blobs.room().map_err(|why| Failure::transient(why.to_string()))?;
         let mut digests = Digests::new(None).map_err(|why| Failure::permanent(why.to_string()))?;
-        let (fresh, mut file) = self.blobs.create().await.map_err(Trouble::Io)?;
+        let mut blob = self.blobs.create(&self.snapshot.folder()).await.map_err(Trouble::Io)?;
         let mut buffer = vec![0; 256 << 10];
         loop {
             let read = reader.read(&mut buffer).await;
@@ -174,10 +174,10 @@ impl<'a> Filling<'a> {
                 break;
             }
             digests.update(&buffer[..read]);
-            file.write_all(&buffer[..read]).await.map_err(Trouble::Io)?;
+            blob.write(&buffer[..read]).await.map_err(Trouble::Io)?;
             progress.add(read as u64);
         }
-        file.flush().await.map_err(Trouble::Io)?;
+        let fresh = blob.finish().await.map_err(Trouble::Io)?;
         let digested = digests.finish();
         let object =
             Object { blob: fresh.name().to_owned(), size: digested.length, etag: digested.etag(), modified, meta };

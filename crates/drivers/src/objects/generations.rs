@@ -75,6 +75,11 @@ impl Generation {
         names::bucket(&self.env)
     }
 
+    /// Where its blobs stand among all.
+    pub(super) fn folder(&self) -> String {
+        format!("{}/{}", self.env, self.number)
+    }
+
     /// Whether an object may be read without a signature.
     fn opens(&self, key: &str) -> bool {
         self.public.iter().any(|prefix| key.starts_with(prefix.as_str()))

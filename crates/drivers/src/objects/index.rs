@@ -114,8 +114,28 @@ impl Index {
             }
             None => {}
         }
-        sqlx::query("INSERT INTO store (instance) VALUES (?)").bind(instance).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO store (instance, id) VALUES (?, lower(hex(randomblob(16))))")
+            .bind(instance)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Which store this is, among all of the instance.
+    pub(super) async fn store_id(&self) -> Result<String, Trouble> {
+        let (id,): (String,) = sqlx::query_as("SELECT id FROM store").fetch_one(&self.read).await?;
+        Ok(id)
+    }
+
+    /// Any blob that a row names.
+    pub(super) async fn some_blob(&self) -> Result<Option<String>, Trouble> {
+        let found: Option<(String,)> = sqlx::query_as(
+            "SELECT * FROM (SELECT blob FROM objects WHERE blob IS NOT NULL LIMIT 1)
+             UNION ALL SELECT * FROM (SELECT blob FROM parts LIMIT 1) LIMIT 1",
+        )
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(found.map(|(blob,)| blob))
     }
 
     pub(super) async fn close(&self) {

@@ -1,6 +1,6 @@
 //! The object store: an S3 server inside the binary, and its [`Driver`](crate::Driver).
 //!
-//! An ordered index of keys in SQLite and opaque blobs on disk; keys are never paths, so `..`, `//` and `p` beside `p/q`
+//! An ordered index of keys in SQLite, and opaque blobs on disk or in a bucket of the operator's; keys are never paths, so `..`, `//` and `p` beside `p/q`
 //! are plain names. The protocol is the crate s3s's. A bucket, `s3-<env>`, belongs to an environment; each generation of
 //! it has objects and an access key of its own, and the access key of a request decides whose objects are meant.
 //! A generation stands on its baseline's objects and keeps only what it changed itself, so that making one costs the same
@@ -12,9 +12,10 @@
 //! | `hosts`, `access` | which bucket, whose, and which operations there are |
 //! | `service` | the operations; `reading`, `writing`, `multipart`, `browsing` and `tagging` do them |
 //! | `index`, `layers`, `generations`, `snapshots`, `uploads`, `listing` | rows |
-//! | `blobs` | bytes |
+//! | `blobs` | bytes, in a folder or in a bucket of the operator's |
 //! | `quota` | how much is too much |
-//! | `filling`, `upstream` | a baseline's objects, from a folder or an S3 server of the operator's |
+//! | `filling` | a baseline's objects, from a folder or an S3 server |
+//! | `upstream` | S3 servers of the operator's, as a client |
 //! | `removal` | emptying what was condemned, giving up old uploads |
 //! | `driver` | buckets as resources |
 
@@ -57,7 +58,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use access::Access;
-use blobs::Blobs;
+use blobs::{Blobs, Bucket};
 use door::Door;
 pub use driver::Objects;
 use generations::Keyring;
@@ -69,6 +70,7 @@ use removal::Remover;
 
 use crate::Lock;
 pub use trouble::Trouble;
+pub use upstream::{Upstream, check_credentials};
 
 /// What an operator may set.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +79,8 @@ pub struct Settings {
     pub quota: Quota,
     /// Bytes of the disk that are left free; none: a twentieth, at least 1 GiB.
     pub reserve: Option<u64>,
+    /// Where blobs live; none: in files beside the index.
+    pub upstream: Option<Upstream>,
 }
 
 /// The store. Dropping it ends its background work.
@@ -118,7 +122,7 @@ impl ObjectStore {
         let in_use = || Trouble::Refused(format!("the object store in {} is in use by another process", dir.display()));
         let lock = Lock::take(&dir.join("lock"))?.ok_or_else(in_use)?;
         let index = Index::open(&dir.join("index.sqlite"), &key.instance(), settings.quota).await?;
-        let blobs = Blobs::new(dir.join("blobs"), settings.reserve)?;
+        let blobs = blobs(dir, &key.instance(), &index, settings).await?;
         let keyring = Arc::new(Keyring::new(key, index.generations(None).await?));
         let (wake, gone, stop) = (Arc::new(Notify::new()), Arc::new(watch::Sender::new(0)), CancellationToken::new());
         let remover = Remover { index: index.clone(), blobs: blobs.clone(), wake, gone };
@@ -167,5 +171,25 @@ impl ObjectStore {
             let _ = removing.await;
         }
         self.index.close().await;
+    }
+}
+
+/// Where blobs live. What is there from before stays where it is, so the place cannot change while there is anything.
+async fn blobs(dir: &Path, instance: &str, index: &Index, settings: Settings) -> Result<Blobs, Trouble> {
+    let held = index.some_blob().await?.map(|name| name.contains('/'));
+    match (settings.upstream, held) {
+        (None, Some(true)) => Err(Trouble::Refused(format!(
+            "the objects in {} are in a bucket of yours: name it in [objects] again, or remove every environment and baseline first",
+            dir.display()
+        ))),
+        (Some(upstream), Some(false)) => Err(Trouble::Refused(format!(
+            "[objects] names {upstream}, but {} holds objects already: take it out again, or remove every environment and baseline first",
+            dir.display()
+        ))),
+        (None, _) => Ok(Blobs::in_folder(dir.join("blobs"), settings.reserve)?),
+        (Some(upstream), held) => {
+            let id = index.store_id().await?;
+            Ok(Blobs::in_bucket(Bucket::open(&upstream, instance, &id, held.is_some()).await?))
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! Uploads in parts. Parts are blobs of their own; completing puts them together into the object's one blob.
 
-use std::io::{self, Read, Write};
-
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::access::{not_offered, opened, own_source};
-use super::blobs::{Fresh, random_name};
+use super::blobs::{Fresh, Piece, random_name};
 use super::checksum::{Claims, Digested, Digests, Sum, announced, claimed, etag_of_parts, kind, report, sum_of_parts};
 use super::condition::{Conditions, guard, source_conditions, timestamp};
 use super::generations::Generation;
@@ -75,7 +73,7 @@ impl Service {
             claims.checksum = upload.meta.checksum_wanted.map(|(algorithm, _)| (algorithm, None));
         }
         let body = request.input.body.take();
-        let (fresh, digested) = self.receive(body, &claims, request.trailing_headers.take()).await?;
+        let (fresh, digested) = self.receive(&generation, body, &claims, request.trailing_headers.take()).await?;
         let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(digested.etag())), ..Default::default() };
         report!(output, &digested.checksum);
         self.store_part(generation.id, upload.id, number, fresh, digested).await?;
@@ -109,7 +107,7 @@ impl Service {
             .await?;
         let algorithm = upload.meta.checksum_wanted.map(|(algorithm, _)| (algorithm, None));
         let claims = Claims { checksum: algorithm, ..Claims::default() };
-        let (fresh, digested) = self.receive(Some(StreamingBlob::wrap(stream)), &claims, None).await?;
+        let (fresh, digested) = self.receive(&generation, Some(StreamingBlob::wrap(stream)), &claims, None).await?;
         let mut result = CopyPartResult {
             e_tag: Some(ETag::Strong(digested.etag())),
             last_modified: Some(timestamp(now())),
@@ -157,7 +155,7 @@ impl Service {
         let claim = claimed!(input);
         let service = self.clone();
         let (etag, checksum) = to_the_end(async move {
-            service.join(generation.id, upload, chosen, &guard, claim.map(|(_, value)| value)).await
+            service.join(&generation, upload, chosen, &guard, claim.map(|(_, value)| value)).await
         })
         .await?;
         let mut output = CompleteMultipartUploadOutput {
@@ -174,7 +172,7 @@ impl Service {
     /// Puts parts together into the object that they are.
     async fn join(
         &self,
-        generation: i64,
+        generation: &Generation,
         upload: Upload,
         parts: Vec<Stored>,
         guard: &Guard,
@@ -182,8 +180,11 @@ impl Service {
     ) -> S3Result<(String, Option<Sum>)> {
         let etag = etag_of_parts(parts.iter().map(|part| part.etag.as_str()));
         let wanted = upload.meta.checksum_wanted.clone();
-        let whole = wanted.as_ref().filter(|(_, whole)| *whole).map(|(algorithm, _)| algorithm.clone());
-        let (fresh, sum) = self.concatenate(&parts, whole).await?;
+        let whole = wanted.as_ref().filter(|(_, whole)| *whole).map(|(algorithm, _)| Digests::new(Some(algorithm)));
+        let pieces = parts.iter().map(|part| Piece { name: part.blob.clone(), size: part.size }).collect();
+        self.blobs.room()?;
+        let joined = self.blobs.join(&generation.folder(), pieces, whole.transpose()?).await;
+        let (fresh, sum) = joined.map_err(Trouble::Io)?;
         let checksum = match wanted {
             Some((algorithm, false)) => {
                 let sums: Vec<Option<Sum>> = parts.iter().map(|part| part.checksum.clone()).collect();
@@ -204,34 +205,9 @@ impl Service {
             modified: now(),
             meta: Meta { checksum: checksum.clone(), checksum_wanted: None, parts: sizes, ..upload.meta.clone() },
         };
-        let put = self.index.complete_upload(generation, &upload, &object, guard).await;
+        let put = self.index.complete_upload(generation.id, &upload, &object, guard).await;
         self.settle(put, fresh, S3ErrorCode::NoSuchUpload).await?;
         Ok((etag, checksum))
-    }
-
-    /// One blob with the bytes of all parts, and the checksum of them all if one is wanted.
-    async fn concatenate(&self, parts: &[Stored], algorithm: Option<String>) -> S3Result<(Fresh, Option<Sum>)> {
-        self.blobs.room()?;
-        let (fresh, target) = self.blobs.create().await.map_err(Trouble::Io)?;
-        let mut sources = Vec::with_capacity(parts.len());
-        for part in parts {
-            sources.push(self.blobs.open(&part.blob).await.map_err(Trouble::Io)?.into_std().await);
-        }
-        let mut target = target.into_std().await;
-        let mut digests = algorithm.as_deref().map(|name| Digests::new(Some(name))).transpose()?;
-        let copying = tokio::task::spawn_blocking(move || {
-            for mut source in sources {
-                match &mut digests {
-                    // The kernel copies by itself, or only links extents, when nobody looks at the bytes.
-                    None => io::copy(&mut source, &mut target).map(drop)?,
-                    Some(digests) => copy_digesting(&mut source, &mut target, digests)?,
-                }
-            }
-            Ok::<_, io::Error>((target, digests.and_then(|digests| digests.finish().checksum)))
-        });
-        let (target, sum) = copying.await.map_err(S3Error::internal_error)?.map_err(Trouble::Io)?;
-        fresh.seal(tokio::fs::File::from_std(target)).await.map_err(Trouble::Io)?;
-        Ok((fresh, sum))
     }
 
     pub(super) async fn abort_parts(
@@ -248,18 +224,6 @@ impl Service {
         })
         .await?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
-    }
-}
-
-fn copy_digesting(source: &mut impl Read, target: &mut impl Write, digests: &mut Digests) -> io::Result<()> {
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let read = source.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
-        }
-        digests.update(&buffer[..read]);
-        target.write_all(&buffer[..read])?;
     }
 }
 

@@ -21,6 +21,8 @@ const UPLOAD_LIFE: i64 = 24 * 60 * 60 * 1000;
 const LOOK: Duration = Duration::from_secs(60 * 60);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long at most, when stale blobs cannot be removed: each time, all are listed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// What tidies up, and what it is told and tells.
 #[derive(Debug, Clone)]
@@ -35,13 +37,26 @@ pub(super) struct Remover {
 
 impl Remover {
     /// Runs until `stop`: tidies up, whenever told and every hour. Beside that it sweeps once, which takes its time when
-    /// there are many blobs.
+    /// there are many blobs, and again when one could not be removed.
     pub(super) async fn run(self, stop: CancellationToken) {
         let sweep = async {
-            match self.blobs.sweep(&self.index).await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "removed blobs that an earlier end left behind"),
-                Err(trouble) => tracing::warn!(%trouble, "cannot look for stale blobs"),
+            let mut pause = PAUSE;
+            loop {
+                match self.blobs.sweep(&self.index).await {
+                    Ok(count) => {
+                        if count > 0 {
+                            tracing::info!(count, "removed blobs that an earlier end or a failure left behind");
+                        }
+                        pause = PAUSE;
+                        self.blobs.untidy().await;
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Err(trouble) => {
+                        tracing::warn!(%trouble, "cannot remove stale blobs; trying again");
+                        tokio::time::sleep(pause).await;
+                        pause = LONGEST_PAUSE.min(pause * 2);
+                    }
+                }
             }
         };
         let work = async {

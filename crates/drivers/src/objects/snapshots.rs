@@ -25,6 +25,11 @@ impl Snapshot {
     pub(super) fn resource(&self) -> ResourceId {
         ResourceId::snapshot(&self.version)
     }
+
+    /// Where its blobs stand among all. No environment is called so.
+    pub(super) fn folder(&self) -> String {
+        format!("baselines/{}", self.version.replace('@', "/"))
+    }
 }
 
 type Row = (i64, String, String, i64, String, i64, i64);

@@ -5,11 +5,13 @@ use std::io;
 use planner::resource::Failure;
 use s3s::{S3Error, S3ErrorCode};
 
+use super::upstream::Behind;
+
 /// The disk or the index failed. Nothing that a client did.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// A blob could not be read or written.
-    #[error("the object store cannot use its folder: {0}")]
+    #[error("the object store cannot read or write: {0}")]
     Io(#[from] io::Error),
     /// The index could not be read or written.
     #[error("the object store cannot use its index: {0}")]
@@ -41,6 +43,12 @@ impl From<Trouble> for S3Error {
     fn from(trouble: Trouble) -> Self {
         // The client learns that it is not its fault; what exactly, the log does.
         tracing::error!(%trouble, "object store");
+        if let Trouble::Io(why) = &trouble
+            && Behind::is(why)
+        {
+            let text = "the S3 server behind the object store does not do what it is asked; see Sidestage's log";
+            return S3Error::with_message(S3ErrorCode::ServiceUnavailable, text);
+        }
         S3Error::with_message(S3ErrorCode::InternalError, "the object store cannot read or write; see Sidestage's log")
     }
 }

@@ -3,12 +3,12 @@
 use futures_util::StreamExt;
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders};
-use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::access::{not_offered, opened, own_source};
 use super::blobs::Fresh;
 use super::checksum::{Claims, Digested, Digests, Sum, announced, claimed, kind, report};
 use super::condition::{Conditions, guard, source_conditions, timestamp};
+use super::generations::Generation;
 use super::index::{Guard, Object, Put, now};
 use super::meta::{content_headers, refuse_unkept};
 use super::quota::over_quota;
@@ -16,9 +16,6 @@ use super::reading::only_version;
 use super::service::{Service, to_the_end};
 use super::tagging;
 use super::trouble::Trouble;
-
-/// How much is gathered before it is written.
-const BUFFER: usize = 256 << 10;
 
 /// After so many bytes the disk is looked at again.
 const LOOK: u64 = 64 << 20;
@@ -55,14 +52,14 @@ impl Service {
     /// Takes a body in, as a blob that nothing names yet.
     pub(super) async fn receive(
         &self,
+        generation: &Generation,
         body: Option<StreamingBlob>,
         claims: &Claims,
         trailers: Option<TrailingHeaders>,
     ) -> S3Result<(Fresh, Digested)> {
         let mut digests = Digests::new(claims.checksum.as_ref().map(|(algorithm, _)| algorithm.as_str()))?;
         self.blobs.room()?;
-        let (fresh, file) = self.blobs.create().await.map_err(Trouble::Io)?;
-        let mut file = BufWriter::with_capacity(BUFFER, file);
+        let mut blob = self.blobs.create(&generation.folder()).await.map_err(Trouble::Io)?;
         let (mut body, mut length, mut unlooked) = (body, 0, 0);
         while let Some(chunk) = next_chunk(body.as_mut()).await? {
             length += chunk.len() as u64;
@@ -74,12 +71,11 @@ impl Service {
                 self.blobs.room()?;
             }
             digests.update(&chunk);
-            file.write_all(&chunk).await.map_err(Trouble::Io)?;
+            blob.write(&chunk).await.map_err(Trouble::Io)?;
         }
         let digested = digests.finish();
         digested.check(claims, trailers.and_then(|trailers| trailers.take()).as_ref())?;
-        file.flush().await.map_err(Trouble::Io)?;
-        fresh.seal(file.into_inner()).await.map_err(Trouble::Io)?;
+        let fresh = blob.seal().await.map_err(Trouble::Io)?;
         Ok((fresh, digested))
     }
 
@@ -127,7 +123,8 @@ impl Service {
         let input = &mut request.input;
         let guard = guard(input.if_match.take(), input.if_none_match.as_ref())?;
         let mut meta = content_headers!(input)?;
-        let (fresh, digested) = self.receive(input.body.take(), &claims, request.trailing_headers.take()).await?;
+        let trailers = request.trailing_headers.take();
+        let (fresh, digested) = self.receive(&generation, input.body.take(), &claims, trailers).await?;
         meta.checksum = digested.checksum.clone();
         let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(digested.etag())), ..Default::default() };
         output.checksum_type = meta.checksum.as_ref().map(kind);

@@ -3,6 +3,7 @@
 mod difference;
 mod front;
 mod github;
+mod objects;
 mod secret_file;
 mod tables;
 
@@ -25,6 +26,9 @@ pub use tables::{Config, Database, Engine, GitHubTable, Listen, Network, Project
 /// # Errors
 /// One line: project, file, line, what is wrong and what to do. Never a value.
 pub fn check_secrets(config: &Config) -> anyhow::Result<()> {
+    if let Some(upstream) = config.objects_upstream() {
+        drivers::objects::check_credentials(&upstream.credentials_file).context("[objects] credentials_file")?;
+    }
     crate::vault::Files::read(config).map(drop)
 }
 
@@ -75,6 +79,7 @@ impl Config {
         self.check_front()?;
         self.github.check()?;
         self.database.check()?;
+        self.check_objects()?;
         if self.limits.pids < 16 || self.limits.connections == 0 || self.limits.disk < 16 << 20 {
             bail!("[limits]: pids must be at least 16, connections at least 1, disk at least 16m");
         }

@@ -326,17 +326,16 @@ impl Default for Database {
 pub(super) struct Objects {
     /// Manifests may open prefixes of their buckets to everybody.
     pub(super) public: bool,
-    #[serde(rename = "endpoint")]
-    _endpoint: Option<NotYet>,
-    #[serde(rename = "bucket")]
-    _bucket: Option<NotYet>,
-    #[serde(rename = "credentials")]
-    _credentials: Option<NotYet>,
+    pub(super) endpoint: Option<String>,
+    /// The bucket of the operator's in which objects live; files below `state_dir` if none.
+    pub(super) bucket: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) credentials_file: Option<PathBuf>,
 }
 
 impl Default for Objects {
     fn default() -> Self {
-        Objects { public: true, _endpoint: None, _bucket: None, _credentials: None }
+        Objects { public: true, endpoint: None, bucket: None, region: None, credentials_file: None }
     }
 }
 
