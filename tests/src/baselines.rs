@@ -104,6 +104,10 @@ async fn environments_start_from_baselines_and_carry_their_data_on() {
     ok(&stage, "baseline refresh shop --wait").await;
     let shown = ok(&stage, "baseline show shop").await;
     assert!(shown.contains("shop@3") && shown.contains("current") && !shown.contains("shop@2"), "{shown}");
+    assert!(
+        shown.contains("clones") && shown.contains("through the server's log") && shown.contains(" ms and "),
+        "{shown}"
+    );
     assert_eq!(query(&stage, &two, folder, GOODS).await, "4", "what runs keeps its data");
     let used = stage.type_in("baseline rm shop", "").await;
     assert!(used.code == 1 && used.err.contains("is used by"), "{}", used.err);

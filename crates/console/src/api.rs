@@ -84,6 +84,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/projects/{name}/secrets", get(secrets::list).post(secrets::change))
         .route("/baselines", get(baselines::list).post(baselines::create))
         .route("/baselines/{name}", get(baselines::show).post(baselines::change))
+        .route("/baselines/{version}/cloning", get(baselines::cloning))
         .route("/baselines/{version}/logs/{name}", get(baselines::logs))
         .route("/config/reload", post(secrets::reload))
         .route("/github", get(github))

@@ -19,9 +19,9 @@ use planner::view::{BaselineView, View};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Ask;
 use crate::api::{self, Problem, find_commit, find_project, follows, parse, stream};
 use crate::app::App;
+use crate::{Ask, Cloning};
 
 type Shared = State<Arc<App>>;
 
@@ -148,6 +148,14 @@ pub(crate) async fn list(State(app): Shared) -> Json<Value> {
 
 pub(crate) async fn show(State(app): Shared, Path(name): Path<String>) -> Result<Json<BaselineView>, Problem> {
     Ok(Json(find(&app.view(), &name)?.clone()))
+}
+
+pub(crate) async fn cloning(State(app): Shared, Path(version): Path<String>) -> Result<Json<Cloning>, Problem> {
+    let known = app.view().baselines.iter().flat_map(|baseline| &baseline.versions).any(|of| of.version == version);
+    if !known {
+        return Err(Problem::new(StatusCode::NOT_FOUND, format!("no version {version}: see GET /api/v1/baselines")));
+    }
+    Ok(Json(app.ask(|reply| Ask::Cloning(version, reply)).await?.map_err(Problem::refused)?))
 }
 
 pub(crate) async fn create(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Result<Json<Value>, Problem> {

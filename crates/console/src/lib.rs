@@ -27,7 +27,7 @@ use planner::command::{Actor, Command};
 use planner::identity::{EnvId, ProjectName, Sha, Time};
 use planner::secrets::{Place, SecretView};
 use planner::view::View;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -71,6 +71,8 @@ pub enum Ask {
         /// The chunks.
         reply: oneshot::Sender<Result<mpsc::Receiver<String>, String>>,
     },
+    /// How databases of a baseline's version are cloned.
+    Cloning(String, oneshot::Sender<Result<Cloning, String>>),
     /// What a pass would do now, one line a step, in order, with what waits and why.
     Plan(oneshot::Sender<Vec<String>>),
     /// Run something inside an environment.
@@ -144,6 +146,21 @@ pub enum Ask {
     },
     /// Look at a project's forge now; answered when its refs have been listed and decided about.
     Look(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// How databases of a baseline's version are cloned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cloning {
+    /// The way and why it is taken, one line.
+    pub how: String,
+    /// About how long one clone takes on a quiet machine.
+    pub milliseconds: u64,
+    /// Bytes of disk that one clone takes before anything is written to it.
+    pub disk: u64,
+    /// What the operator could do about it.
+    pub better: Option<String>,
+    /// What a server of the operator's cannot do, in words that go on after "it cannot".
+    pub lacks: Vec<String>,
 }
 
 /// A form for GitHub, in two versions.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use console::Cloning;
 use console::inside::Access;
-use drivers::postgres::{Allowance, Postgres, Server, ServerSettings, Upstream, UpstreamSettings};
+use drivers::postgres::{Allowance, Choice, Postgres, Server, ServerSettings, Upstream, UpstreamSettings};
 use planner::identity::{EnvId, InstanceKey};
 use planner::names;
 use planner::policy::Limits;
@@ -73,8 +74,10 @@ impl Backing {
 }
 
 /// Where databases are, for whoever comes with a client of the server's own.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Databases {
+    /// Who makes them.
+    pub driver: Arc<Postgres>,
     /// From which passwords follow.
     pub key: InstanceKey,
     /// The server's address.
@@ -84,6 +87,17 @@ pub struct Databases {
 }
 
 impl Databases {
+    /// How databases of this baseline's version are cloned.
+    ///
+    /// # Errors
+    /// One line when the server does not answer.
+    pub async fn cloning(&self, version: &str) -> Result<Cloning, String> {
+        let choice = self.driver.strategy(version).await.map_err(|failure| failure.to_string())?;
+        let Choice { why: how, expected, disk, better, lacks, .. } = choice;
+        let milliseconds = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        Ok(Cloning { how, milliseconds, disk, better, lacks })
+    }
+
     /// Of one environment's generation.
     #[must_use]
     pub fn access(&self, env: &EnvId, generation: u32) -> Access {

@@ -222,6 +222,7 @@ impl Instance {
             }
         });
         let databases = Databases {
+            driver: self.world.postgres.clone(),
             key: self.key.clone(),
             address: SocketAddr::from((self.world.services, DATABASE_PORT)),
             bin_dir: self.world.databases.programs().to_owned(),

@@ -292,6 +292,7 @@ async fn obey(state: Arc<Shared>, mut asked: mpsc::Receiver<Ask>) {
             }
             Ask::Reload(_, reply) => drop(reply.send(Ok("limits.awake: 8 -> 4".to_owned()))),
             Ask::BaselineLogs { version, reply, .. } => drop(reply.send(Err(format!("{version} has no log")))),
+            Ask::Cloning(version, reply) => drop(reply.send(Err(format!("{version} is not cloned here")))),
             Ask::Connect { reply, .. } => drop(reply.send(Err("nothing is connected here".to_owned()))),
             Ask::Connected { reply, .. } => drop(reply.send(Err("nothing is connected here".to_owned()))),
             Ask::CheckGitHub(reply) => drop(reply.send(Err("no project is on GitHub".to_owned()))),

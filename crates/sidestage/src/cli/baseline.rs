@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use console::Cloning;
 use console::text::{clean, relative};
 use planner::facts::{parse_version, shown_version};
 use planner::units::{parse_duration, round_size};
@@ -352,11 +353,26 @@ async fn show(client: &Client, one: &One, screen: &mut Screen) -> Result<(), Fai
     facts.push(("shrinks", format!("by at most {} %, else it is kept back", baseline.max_shrink)));
     let projects: Vec<String> = baseline.projects.iter().map(ToString::to_string).collect();
     facts.push(("for", if projects.is_empty() { "no project".to_owned() } else { projects.join(", ") }));
+    if let Some(current) = &baseline.current {
+        let told = client.get(&format!("/api/v1/baselines/{}/cloning", segment(current))).await;
+        // The server may be away just now; all else is known without it.
+        facts.extend(told.map_or_else(|failed: Failed| vec![("clones", failed.to_string())], cloning));
+    }
     for (name, value) in facts {
         let name = styled(screen, Style::new().dim(), &format!("{name:<8}"));
         say(screen, &format!("{name} {}", clean(&value)))?;
     }
     baseline.versions.iter().try_for_each(|version| line(version, screen))
+}
+
+/// How its databases are cloned, what that costs, and what would be better.
+fn cloning(cloning: Cloning) -> Vec<(&'static str, String)> {
+    let Cloning { how, milliseconds, disk, better, lacks } = cloning;
+    let cost = format!("{how}; about {milliseconds} ms and {} of disk each", round_size(disk));
+    let mut facts = vec![("clones", cost)];
+    facts.extend(better.map(|better| ("better", better)));
+    facts.extend(lacks.into_iter().map(|lack| ("it cannot", lack)));
+    facts
 }
 
 fn line(version: &VersionView, screen: &mut Screen) -> Result<(), Failed> {

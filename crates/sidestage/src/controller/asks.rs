@@ -78,6 +78,13 @@ impl Controller {
             Ask::BaselineLogs { version, name, follow, reply } => {
                 self.logs.of_baseline(self.core.baseline_log(&version, &name).as_ref(), &version, follow, reply);
             }
+            Ask::Cloning(version, reply) => {
+                let databases = self.databases.clone();
+                tokio::spawn(async move {
+                    let told = databases.cloning(&version).await;
+                    let _ = reply.send(told);
+                });
+            }
             Ask::Secrets(project, reply) => drop(reply.send(Ok(self.setup.secrets(&project)))),
             Ask::Secret { actor, place, value, reply } => {
                 let is_set = value.is_some();
