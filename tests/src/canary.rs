@@ -171,6 +171,7 @@ async fn a_first_day_on_github_is_as_told_and_shows_no_secret() {
     kill(Pid::from_raw(child.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let status = tokio::time::timeout(Duration::from_secs(120), child.wait()).await.expect("in time").unwrap();
     assert!(status.success() && leaks == 0 && !left(port), "{status}\n{}", last());
+    assert_eq!(story.checks(), 19, "it was told to its end");
     // Those that came up since then, too.
     let canary = Canary::at(&hub);
     found.extend(canary.seen("what sidestage said", words().as_bytes()));

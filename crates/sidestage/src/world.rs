@@ -30,7 +30,7 @@ pub type Drivers = BTreeMap<Backend, Arc<dyn Driver>>;
 pub(crate) struct World {
     pub(crate) docker: Docker,
     pub(crate) databases: Backing,
-    postgres: Arc<Postgres>,
+    pub(crate) postgres: Arc<Postgres>,
     pub(crate) store: Arc<ObjectStore>,
     pub(crate) drivers: Drivers,
     pub(crate) forges: Forges,

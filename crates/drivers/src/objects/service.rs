@@ -160,7 +160,7 @@ impl S3 for Service {
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        self.complete_parts(request).await
+        Box::pin(self.complete_parts(request)).await
     }
 
     async fn abort_multipart_upload(
