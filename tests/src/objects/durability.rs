@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use drivers::Driver;
+use drivers::objects::{Settings, Upstream};
 use planner::resource::Phase;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -17,21 +18,38 @@ use super::{DOMAIN, Place, bucket, clients, env, until};
 
 /// Tells this very binary to serve a store instead of testing.
 const SERVE: &str = "OBJECTS_TEST_SERVE";
+/// Endpoint, bucket and file of credentials, when its blobs live in a bucket.
+const BEHIND: &str = "OBJECTS_TEST_BEHIND";
+
+fn behind(told: Option<&str>) -> Settings {
+    let upstream = told.filter(|told| !told.is_empty()).map(|told| {
+        let [endpoint, bucket, file] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
+        Upstream {
+            endpoint: Some(endpoint.to_owned()),
+            region: "us-east-1".to_owned(),
+            bucket: bucket.to_owned(),
+            credentials_file: file.into(),
+        }
+    });
+    Settings { upstream, ..Settings::default() }
+}
 
 /// The child of [`whole_or_absent_after_a_kill`]: serves the folder that it is told until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_is_killed() {
     let Some(dir) = std::env::var_os(SERVE) else { return };
-    let place = Place::open(Path::new(&dir), DOMAIN).await;
+    let settings = behind(std::env::var(BEHIND).ok().as_deref());
+    let place = Place::open_with(Path::new(&dir), DOMAIN, settings).await;
     place.ensure(&bucket(1, 1)).await;
     println!("\nport {}", place.address.port());
     std::future::pending::<()>().await;
 }
 
-fn serving_child(dir: &Path) -> (std::process::Child, u16) {
+fn serving_child(dir: &Path, told: &str) -> (std::process::Child, u16) {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["objects::durability::child_that_is_killed", "--exact", "--nocapture"])
         .env(SERVE, dir)
+        .env(BEHIND, told)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -45,10 +63,21 @@ fn serving_child(dir: &Path) -> (std::process::Child, u16) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_or_absent_after_a_kill() {
+    killed_and_found("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_or_absent_in_a_bucket_after_a_kill() {
+    let upstream = super::second::upstream().await;
+    let (endpoint, file) = (upstream.endpoint.unwrap(), upstream.credentials_file);
+    killed_and_found(&format!("{endpoint} {} {}", upstream.bucket, file.display())).await;
+}
+
+async fn killed_and_found(told: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = HashSet::new();
     for (round, enough) in [40, 55, 73].into_iter().enumerate() {
-        let (mut child, port) = serving_child(dir.path());
+        let (mut child, port) = serving_child(dir.path(), told);
         let place_of_child = format!("http://{DOMAIN}:{port}");
         let (id, secret) = planner::names::bucket_keys(&super::key(), &env(1), 1);
         let variables = [
@@ -80,13 +109,16 @@ async fn whole_or_absent_after_a_kill() {
     std::fs::create_dir_all(&stale).unwrap();
     std::fs::write(stale.join("0".repeat(29)), "half").unwrap();
 
-    let place = Place::open(dir.path(), DOMAIN).await;
+    let place = Place::open_with(dir.path(), DOMAIN, behind(Some(told))).await;
     let acknowledged = serde_json::to_string(&acknowledged).unwrap();
     let listed = clients::python_reading("check_written", &place.variables(1, 1), &acknowledged).await;
     let listed: usize = listed.trim().parse().unwrap();
     until("only blobs of objects are left", async || place.blobs().await.len() == listed).await;
     let usage = place.store.usage(&env(1), 1).await.unwrap().unwrap();
     assert_eq!(usage.objects as usize, listed);
+    if let Some(upstream) = &place.upstream {
+        until("no upload is left", async || super::second::uploads(upstream).await.is_empty()).await;
+    }
     place.close().await;
 }
 

@@ -66,7 +66,7 @@ impl Behind {
     }
 
     pub(super) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Behind>)
+        error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Behind>)
     }
 }
 

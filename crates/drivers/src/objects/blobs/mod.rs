@@ -152,7 +152,7 @@ impl Blobs {
             }
             Home::Bucket(bucket) => {
                 let fresh = self.claim(format!("{whose}/{}", random_name()?));
-                let sum = bucket.join(&fresh.name, &pieces, digests).await?;
+                let sum = Box::pin(bucket.join(&fresh.name, &pieces, digests)).await?;
                 Ok((fresh, sum))
             }
         }

@@ -34,7 +34,9 @@ impl Refused {
             // It has said whose credentials it does not believe; each action would be refused.
             (Some("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "NoSuchBucket"), _) => {}
             (_, Some(403)) => {
-                self.0.push(action);
+                if !self.0.contains(&action) {
+                    self.0.push(action);
+                }
                 return Ok(None);
             }
             // Of the object that could not be written.
@@ -74,7 +76,6 @@ impl Bucket {
         }
         let deleted = client.delete_object().bucket(bucket).key(&key).send().await;
         refused.note("s3:DeleteObject", &place, deleted)?;
-        refused.0.dedup();
         if refused.0.is_empty() {
             return Ok(());
         }
