@@ -126,7 +126,10 @@ impl Probe<'_> {
         let opened = opened.await;
         done(self.admin, opened)?;
         match self.tools.login(&self.login).connect().await {
-            Ok(inside) => Ok(drop(inside.close().await)),
+            Ok(inside) => {
+                let _ = inside.close().await;
+                Ok(())
+            }
             Err(error) => Err(refusal(
                 self.admin,
                 format!(
