@@ -127,7 +127,6 @@ impl Probe<'_> {
         done(self.admin, opened)?;
         match self.tools.login(&self.login).connect().await {
             Ok(inside) => {
-                // What matters is that it let us in.
                 let _ = inside.close().await;
                 Ok(())
             }
