@@ -76,8 +76,8 @@ impl Instance {
         let secrets = Secrets::default();
         let mut made = Made::default();
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let started = match World::open(&config, &dir, &key, sockets.is_public(), &secrets, &mut made).await {
-            Ok(world) => Instance::run(config, dir, key, world, sockets, &shutdown, &tasks).await,
+        let started = match Box::pin(World::open(&config, &dir, &key, sockets.is_public(), &secrets, &mut made)).await {
+            Ok(world) => Box::pin(Instance::run(config, dir, key, world, sockets, &shutdown, &tasks)).await,
             Err(error) => Err(error),
         };
         if started.is_err() {
@@ -322,7 +322,7 @@ impl Instance {
     pub async fn destroy(self) -> anyhow::Result<()> {
         self.stop().await;
         let root = self.config.state_dir.clone();
-        self.world.destroy(&self.key).await?;
+        Box::pin(self.world.destroy(&self.key)).await?;
         remove_folders(&root)
     }
 
@@ -337,8 +337,8 @@ impl Instance {
         let dir = Arc::new(StateDir::take(&config.state_dir)?);
         let key = dir.instance_key()?;
         let mut made = Made::default();
-        match World::open(config, &dir, &key, false, &Secrets::default(), &mut made).await {
-            Ok(world) => world.destroy(&key).await?,
+        match Box::pin(World::open(config, &dir, &key, false, &Secrets::default(), &mut made)).await {
+            Ok(world) => Box::pin(world.destroy(&key)).await?,
             Err(error) => {
                 made.take_back().await;
                 return Err(error);

@@ -70,9 +70,9 @@ async fn carry(mut near: TcpStream, port: u16, weather: &Mutex<Weather>) -> std:
         }
         let now = *weather.lock().unwrap();
         if upwards {
-            sent += count
+            sent += count;
         } else {
-            received += count
+            received += count;
         }
         match now {
             Weather::Away => return Ok(()),

@@ -36,7 +36,7 @@ impl Stage {
 
 /// From sleep, knocked for while it falls asleep or later; and from the cold, when all is gone.
 pub(super) fn wakes_with_companions(seed: u64) -> Result<(), String> {
-    let cold = seed % 2 == 0;
+    let cold = seed.is_multiple_of(2);
     let mut stage = Stage::new(seed, |settings| {
         if cold {
             settings.policy.limits.stopped = 0;
