@@ -82,7 +82,8 @@ impl Judge {
 
     fn judge(&mut self, complaint: &Complaint, statement: &str) -> Result<(), String> {
         static KNOWN: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
-            LEFT_OUT.iter().filter_map(|(pattern, what)| Some((Regex::new(pattern).ok()?, *what))).collect()
+            let compiled = |pattern| Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"));
+            LEFT_OUT.iter().map(|(pattern, what)| (compiled(pattern), *what)).collect()
         });
         let known = KNOWN.iter().find(|(pattern, _)| pattern.is_match(statement));
         let lower = statement.trim_start().to_ascii_lowercase();
