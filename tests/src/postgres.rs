@@ -159,6 +159,23 @@ async fn half_made_is_partial_and_is_completed_or_cleared() {
 }
 
 #[tokio::test]
+async fn how_large_a_database_is_is_told() {
+    let server = shared::server().await;
+    let (driver, key) = instance(server, 12);
+    let resource = resource(&key, 1, 1);
+    let (name, password) = login(&key, &resource);
+    ensure(&driver, &resource).await;
+    let mut inside = connect(server, &name, &password, &name).await.unwrap();
+    sql(&mut inside, "CREATE TABLE much AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 10000) n")
+        .await
+        .unwrap();
+    inside.close().await.unwrap();
+    let told = driver.inventory(&Scope::All).await.unwrap()[&resource.id].outputs.bytes.unwrap();
+    assert!(told > 10_000_000, "{told} bytes, with a table of 10 MB");
+    driver.remove(&resource.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_database_deleted_from_outside_is_not_whole() {
     let server = shared::server().await;
     let (driver, key) = instance(server, 6);

@@ -21,6 +21,7 @@ mod progress;
 mod registry;
 mod server;
 mod settings;
+mod sizes;
 mod source;
 mod space;
 mod spare;
@@ -49,6 +50,7 @@ use crate::{Driver, Listing, Log, Scope};
 
 use error::{code, failure};
 use privileges::Granted;
+use sizes::Sizes;
 use space::Space;
 use tools::Tools;
 
@@ -99,6 +101,7 @@ pub struct Postgres {
     granted: Option<Granted>,
     /// Why clones cannot share blocks, once tried; none if they can.
     unshared: OnceLock<Option<String>>,
+    sizes: Sizes,
     /// Whether registry and empty baseline are known to be there.
     prepared: Mutex<bool>,
 }
@@ -157,6 +160,7 @@ impl Postgres {
             storage: None,
             granted: None,
             unshared: OnceLock::new(),
+            sizes: Sizes::default(),
             prepared: Mutex::new(false),
         }
     }
@@ -299,7 +303,12 @@ impl Driver for Postgres {
         if version.is_none() {
             carry::reopen_forsaken(&mut registry).await.map_err(failure)?;
             let entries = registry::list(&mut registry, env).await.map_err(failure)?;
-            listing.extend(entries.into_iter().map(|e| (database_id(&e.env, e.generation), e.observed)));
+            let sizes = self.sizes.all(&mut registry).await;
+            listing.extend(entries.into_iter().map(|mut entry| {
+                let name = names::database(&entry.env, entry.generation);
+                entry.observed.outputs.bytes = sizes.get(&name).copied();
+                (database_id(&entry.env, entry.generation), entry.observed)
+            }));
         }
         if env.is_none() {
             let items = stock::list(&mut registry, version).await.map_err(failure)?;

@@ -52,15 +52,14 @@ impl UpstreamSettings {
         if host.is_empty() || host.starts_with(['/', ':', '%']) {
             return Err("it names no host: environments reach the server over the network only".to_owned());
         }
-        url.parse::<PgConnectOptions>().map(drop).map_err(|error| error.to_string().replace('\n', " "))
+        options(url).map(drop)
     }
 
     /// How Sidestage itself connects, to the database of the URL.
     fn admin(&self) -> Result<PgConnectOptions, ServerError> {
         let refused = |said: String| ServerError::Upstream { server: "the URL".to_owned(), said };
         Self::check(&self.url).map_err(refused)?;
-        let options: PgConnectOptions =
-            self.url.parse().map_err(|error: sqlx::Error| refused(error.to_string().replace('\n', " ")))?;
+        let options = options(&self.url).map_err(refused)?;
         let options = match &self.password {
             Some(password) => options.password(password),
             None => options,
@@ -135,6 +134,12 @@ fn encryption(options: &PgConnectOptions, parameters: &BTreeMap<String, String>)
     variables
 }
 
+/// The URL as the client reads it. Its errors wrap each other in the same words.
+fn options(url: &str) -> Result<PgConnectOptions, String> {
+    url.parse()
+        .map_err(|error: sqlx::Error| error.to_string().replace("error with configuration: ", "").replace('\n', " "))
+}
+
 /// User, host and port of a URL.
 fn authority(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default()
@@ -173,7 +178,7 @@ mod tests {
             ("postgres://a@/x", "names no host"),
             ("postgres://a@%2Frun%2Fpostgresql/x", "names no host"),
             ("postgres://a@db/x?host=/run/postgresql", "names no host"),
-            ("postgres://a@db/x?sslmode=always", "sslmode"),
+            ("postgres://a@db/x?sslmode=always", "unknown value \"always\" for `ssl_mode`"),
         ] {
             let said = UpstreamSettings::check(url).expect_err(url);
             assert!(said.contains(why) && !said.contains("secret") && !said.contains('\n'), "{url}: {said}");
