@@ -1,11 +1,20 @@
 //! Connecting: an App by its manifest, what a connection lacks, and what it costs.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use drivers::Forge;
 use drivers::github::connect;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
 
-use super::{connected, shop};
+use super::{SHOP, connected, shop};
+use crate::fakehub::Target;
 
 const GITHUB: &str = "https://github.com";
 
@@ -82,4 +91,43 @@ async fn one_token_serves_its_hour_and_an_expired_one_is_renewed() {
     assert_eq!(minted(&hub.take_requests()), 1, "one new token, within the same call");
     assert_eq!(connected(&hub).asked().points, 0);
     let _ = hub.take_problems();
+}
+
+/// A console that takes whatever is delivered.
+async fn taker() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let taken = service_fn(async |request: Request<Incoming>| {
+                request.into_body().collect().await?;
+                let answer = Response::builder().status(StatusCode::ACCEPTED).body(Empty::<Bytes>::new());
+                Ok::<_, hyper::Error>(answer.unwrap())
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), taken));
+        }
+    });
+    format!("http://{address}/webhooks/github")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_while_nobody_listened_is_delivered_again_once() {
+    let (hub, _forge, _folder) = shop().await;
+    let (github, before) = (connected(&hub), SystemTime::now() - Duration::from_secs(3_600));
+    let secret = hub.world(|world| world.app.secret.clone());
+    hub.send_to(Target { url: "http://127.0.0.1:1/webhooks/github".to_owned(), secret: secret.clone() });
+    for branch in ["one", "two"] {
+        hub.push(SHOP, branch, "ada", "A push", &[("a.txt", branch)]).await;
+    }
+    hub.delivered().await;
+    let lost = github.redeliver(before).await.unwrap();
+    hub.delivered().await;
+    assert!(lost >= 2, "{lost} of two pushes were lost");
+    assert_eq!(github.redeliver(before).await.unwrap(), lost, "still nobody listens: each is one");
+    hub.delivered().await;
+    hub.send_to(Target { url: taker().await, secret });
+    assert_eq!(github.redeliver(before).await.unwrap(), lost);
+    hub.delivered().await;
+    assert_eq!(github.redeliver(before).await.unwrap(), 0, "all of them were taken");
+    assert_eq!(hub.take_problems(), Vec::<String>::new());
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::{Method, StatusCode};
 use planner::resource::Failure;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -217,7 +217,7 @@ impl GitHub {
         let lost = lost(&sent);
         for delivery in &lost {
             let path = format!("/app/hook/deliveries/{}/attempts", delivery.id);
-            let answer = self.client.rest(As::App, Method::POST, &path, Some(&json!({}))).await?;
+            let answer = self.client.rest(As::App, Method::POST, &path, None).await?;
             if !answer.status.is_success() {
                 return Err(answer.refusal());
             }
