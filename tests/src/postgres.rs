@@ -6,6 +6,7 @@ mod clones;
 mod extensions;
 mod isolation;
 mod managed;
+mod passthrough;
 pub(crate) mod shared;
 mod storage;
 mod upstream;
