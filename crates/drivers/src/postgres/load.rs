@@ -11,7 +11,7 @@ use regex::Regex;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin};
 
-use super::judge::{Judge, said_of};
+use super::judge::{Judge, pattern, said_of};
 use super::progress::Progress;
 use super::tools::{Login, Tools};
 use crate::Log;
@@ -168,10 +168,10 @@ async fn beginning(from: &mut (dyn AsyncRead + Send + Unpin), buffer: &mut [u8])
 
 /// Newer dumps restrict `psql` themselves, which has been done already. The line stays, so that others keep their numbers.
 fn cleared(head: &[u8]) -> Option<Vec<u8>> {
-    static RESTRICT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?m)^\\restrict [A-Za-z0-9]+$").ok());
+    static RESTRICT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^\\restrict [A-Za-z0-9]+$"));
     let limit = head.len().min(4096);
     let text = std::str::from_utf8(&head[..limit]).ok()?;
-    let found = RESTRICT.as_ref()?.find(text)?;
+    let found = RESTRICT.find(text)?;
     let mut head = head.to_vec();
     head[found.range()].fill(b' ');
     Some(head)

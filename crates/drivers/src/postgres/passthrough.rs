@@ -201,7 +201,9 @@ fn admitted(message: &[u8]) -> Result<(), Refusal> {
         return Ok(());
     }
     let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-    Err(Refusal("28000", format!("the role \"{}\" cannot reach \"{}\" from here", shown(user), shown(database))))
+    let (user, database) = (shown(user), shown(database));
+    let words = format!("the role \"{user}\" cannot reach \"{database}\" from here: use DATABASE_URL as it is given");
+    Err(Refusal("28000", words))
 }
 
 /// What PostgreSQL answers when it lets nobody in.

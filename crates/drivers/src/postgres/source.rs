@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use super::dump::{Dump, Format};
+use super::judge::pattern;
 use super::load::Stream;
 use super::tools::{Login, Tools};
 
@@ -232,8 +233,8 @@ fn written_by(
 
 /// Finds what `pg_dump` writes of extensions.
 async fn search(from: impl AsyncRead + Unpin) -> std::io::Result<Needed> {
-    static MADE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?i)^CREATE EXTENSION (?:IF NOT EXISTS )?("[^"]+"|\w+)(?: WITH SCHEMA ("[^"]+"|\w+))?"#).ok()
+    static MADE: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r#"(?i)^CREATE EXTENSION (?:IF NOT EXISTS )?("[^"]+"|\w+)(?: WITH SCHEMA ("[^"]+"|\w+))?"#)
     });
     let mut found = Needed::new();
     let mut lines = BufReader::new(tokio::io::AsyncReadExt::take(from, SEARCHED)).split(b'\n');
@@ -242,7 +243,7 @@ async fn search(from: impl AsyncRead + Unpin) -> std::io::Result<Needed> {
             break;
         }
         if let Ok(text) = std::str::from_utf8(&line)
-            && let Some(groups) = MADE.as_ref().and_then(|made| made.captures(text))
+            && let Some(groups) = MADE.captures(text)
         {
             let plain = |group: regex::Match<'_>| group.as_str().trim_matches('"').to_owned();
             if let Some(name) = groups.get(1).map(plain) {

@@ -112,8 +112,9 @@ impl Sheet {
 
     /// Texts that others wrote become harmless lines.
     fn tame(&mut self) {
-        let whole = [&mut self.reason, &mut self.hint, &mut self.project, &mut self.title, &mut self.subject];
-        let texts = whole.into_iter().chain([&mut self.data]).flatten();
+        let told = [&mut self.reason, &mut self.hint];
+        let facts = [&mut self.project, &mut self.title, &mut self.subject, &mut self.data];
+        let texts = told.into_iter().chain(facts).flatten();
         for text in texts.chain(self.links.iter_mut().flat_map(|(name, url)| [name, url])) {
             *text = tame(text);
         }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Row>> {
     told
 }
 
-fn measured(options: &Options, folder: &std::path::Path) -> Result<Vec<Row>> {
+fn measured(options: &Options, folder: &Path) -> Result<Vec<Row>> {
     let secret = |name: &str, content: &str| -> Result<String> {
         let file = folder.join(name);
         fs::write(&file, content)?;
@@ -55,7 +56,7 @@ fn measured(options: &Options, folder: &std::path::Path) -> Result<Vec<Row>> {
 }
 
 /// None that was answered well may be lost; the row says how long the answers took.
-fn case_of(options: &Options, site: &mut Site, folder: &std::path::Path, case: &str, killed: bool) -> Result<Row> {
+fn case_of(options: &Options, site: &mut Site, folder: &Path, case: &str, killed: bool) -> Result<Row> {
     let accepted = folder.join("accepted");
     let accepted = accepted.to_str().context("a path of text")?;
     let seconds = SECONDS.to_string();
