@@ -8,7 +8,7 @@ use drivers::postgres::{Server, ServerError, ServerSettings};
 use drivers::{Driver, Listing, Log, Scope};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use planner::resource::Failure;
+use planner::resource::{Failure, Phase};
 
 use super::{connect, ensure, instance, login, resource, shared};
 
@@ -69,7 +69,8 @@ async fn is_started_again_when_it_has_died() {
         async move { server.keep().await }
     });
     let (driver, key) = instance(&server, 1);
-    ensure(&driver, &resource(&key, 1, 1)).await;
+    let one = resource(&key, 1, 1);
+    ensure(&driver, &one).await;
     let first = server.pid().unwrap();
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
     let since = Instant::now();
@@ -78,7 +79,13 @@ async fn is_started_again_when_it_has_died() {
         assert!(since.elapsed() < Duration::from_secs(60), "the server was not started again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(driver.inventory(&Scope::All).await.unwrap().len(), 1);
+    let listing = driver.inventory(&Scope::All).await.unwrap();
+    let seen = listing.get(&one.id).map(|seen| seen.phase);
+    assert_eq!(seen, Some(Phase::Whole), "what was said to be there waited for the disk");
+    let (name, password) = login(&key, &one);
+    let mut inside = connect(&server, &name, &password, &name).await.unwrap();
+    let shown: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut inside).await.unwrap();
+    assert_eq!(shown, "off", "an environment's commits wait for nobody");
     keeper.abort();
     server.destroy().await.unwrap();
 }

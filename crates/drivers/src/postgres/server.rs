@@ -131,8 +131,10 @@ impl Server {
         &self.installed.bin
     }
 
-    /// How Sidestage itself connects: as superuser, over the socket, to this database.
+    /// How Sidestage itself connects: as superuser, over the socket, to this database. What it writes down waits for the
+    /// disk, and with it everything that was written before.
     pub(crate) fn admin(&self, database: &str) -> PgConnectOptions {
+        let commit = if self.settings.durable { "on" } else { "off" };
         PgConnectOptions::new_without_pgpass()
             .socket(self.settings.socket())
             .port(self.settings.port)
@@ -140,6 +142,7 @@ impl Server {
             .database(database)
             .ssl_mode(PgSslMode::Disable)
             .application_name("sidestage")
+            .options([("synchronous_commit", commit)])
     }
 
     /// Its programs, for whoever loads data.

@@ -27,7 +27,8 @@ pub struct ServerSettings {
     pub max_connections: u32,
     /// Extensions that manifests may name. Those that the server has to load at its start are loaded, where installed.
     pub extensions: BTreeSet<String>,
-    /// Whether commits wait for the disk. False loses the data when the machine loses power: for demo and tests.
+    /// Whether what is written outlives a loss of power, but for the last second of environments. False loses all of it:
+    /// for demo and tests.
     pub durable: bool,
     /// A file that `sidestage storage create` has made. Templates and their clones lie in there.
     pub storage: Option<PathBuf>,
@@ -116,7 +117,9 @@ max_prepared_transactions = 0
 max_wal_size = '512MB'
 fsync = {durable}
 full_page_writes = {durable}
-synchronous_commit = {durable}
+# Environments' commits do not wait for the disk, so that none of them feels what others write. A loss of power takes
+# their last second, never what came before it.
+synchronous_commit = off
 # Many small databases, few cores.
 max_parallel_workers_per_gather = 0
 jit = off
