@@ -64,7 +64,7 @@ fn demo(arguments: &[String]) -> Result<()> {
 /// The unit tests of the rooms first, so that the last line is the summary of the tests proper.
 fn test(arguments: &[String]) -> Result<()> {
     needs::install(needs::FOR_TESTS)?;
-    xtask::postgres18::install()?;
+    xtask::wheels::POSTGRES18.install()?;
     let _engine = engine::answering()?;
     images::make(&images::FOR_TESTS)?;
     oracles::fetch()?;

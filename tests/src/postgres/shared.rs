@@ -38,7 +38,7 @@ pub(crate) fn with_storage(name: &str) -> ServerSettings {
     let file = home.with_extension("xfs");
     guard(&home, Some(&file));
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let bin_dir = Some(xtask::postgres18::install().unwrap());
+    let bin_dir = Some(xtask::wheels::POSTGRES18.install().unwrap());
     ServerSettings { bin_dir, storage: Some(file), ..at(&home, port) }
 }
 

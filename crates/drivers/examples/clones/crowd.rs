@@ -17,8 +17,8 @@ use super::{Bench, Result};
 const CROWD: usize = 8;
 /// Environments on one small disk.
 const MANY: usize = 30;
-/// How long somebody works undisturbed, for comparison; at least as long beside the clones.
-const QUIET: Duration = Duration::from_secs(3);
+/// How long somebody works undisturbed, for comparison; at least as long beside clones and claims.
+const WATCHED: Duration = Duration::from_secs(3);
 
 impl Bench {
     /// Beside as many `createdb` at once.
@@ -49,43 +49,56 @@ impl Bench {
             self.program("dropdb").args(["--if-exists", &format!("by_hand_{number}")]).status()?;
         }
         let case = format!("{CROWD} clones of {what} at once, {}", self.name);
-        println!("{}", json!({ "case": case, "ours": ours, "peer": peer, "unit": "ms", "goal": 1.1 }));
+        println!(
+            "{}",
+            json!({ "case": case, "ours": ours, "peer": peer, "peer_name": "createdb -T", "unit": "ms", "goal": 1.1 })
+        );
         Ok(())
     }
 
-    /// Thirty environments: their disk beside whole copies, and the queries of one that runs already beside its quiet ones.
+    /// Thirty environments, cloned ahead and then claimed: their disk beside whole copies, and the queries of one that runs
+    /// already beside its quiet ones.
     pub(super) async fn many(&mut self, version: &str, what: &str, bytes: u64) -> Result<()> {
         let running = self.environment(version);
         self.ensure(running.clone()).await?;
         let quiet = Worker::begin(self.connect(&running).await?);
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(WATCHED).await;
         let quiet = quiet.end().await?;
         let before = self.used()?;
-        let disturbed = Worker::begin(self.connect(&running).await?);
-        let begun = Instant::now();
-        let mut environments = vec![running];
-        for _ in 0..MANY {
-            let environment = self.environment(version);
-            self.ensure(environment.clone()).await?;
-            environments.push(environment);
-        }
-        tokio::time::sleep(QUIET.saturating_sub(begun.elapsed())).await;
-        let disturbed = disturbed.end().await?;
+        let spares = (1..=MANY).map(|number| super::spare(version, &format!("spare-{number}"))).collect();
+        let beside_clones = self.beside(&running, spares).await?;
         let (ours, peer) = ((self.used()?.saturating_sub(before)) as f64 / 1e6, bytes as f64 * MANY as f64 / 1e6);
         let case = format!("disk of {MANY} clones of {what}, {}", self.name);
         println!(
             "{}",
             json!({ "case": case, "ours": ours, "peer": peer, "peer_name": "whole copies", "unit": "MB", "goal": 2000.0 / peer })
         );
-        let case = format!("p99 of queries beside clones of {what}, {}", self.name);
-        println!(
-            "{}",
-            json!({ "case": case, "ours": disturbed, "peer": quiet, "peer_name": "the same, undisturbed", "unit": "ms", "goal": 2.0 })
-        );
-        for environment in &environments {
+        let environments: Vec<Resource> = (0..MANY).map(|_| self.environment(version)).collect();
+        let beside_claims = self.beside(&running, environments.clone()).await?;
+        for (what_happens, ours) in [("clones", beside_clones), ("claims", beside_claims)] {
+            let case = format!("p99 of queries beside {what_happens} of {what}, {}", self.name);
+            println!(
+                "{}",
+                json!({ "case": case, "ours": ours, "peer": quiet, "peer_name": "the same, undisturbed", "unit": "ms", "goal": 2.0 })
+            );
+        }
+        for environment in environments.iter().chain([&running]) {
             self.remove(environment).await?;
         }
         Ok(())
+    }
+
+    /// The p99 of a running environment's queries while these are made, one after another.
+    async fn beside(&self, running: &Resource, made: Vec<Resource>) -> Result<f64> {
+        let pause = WATCHED / u32::try_from(made.len())?;
+        let worker = Worker::begin(self.connect(running).await?);
+        for resource in made {
+            let begun = Instant::now();
+            self.ensure(resource).await?;
+            // Evenly over the time, as far as it reaches.
+            tokio::time::sleep(pause.saturating_sub(begun.elapsed())).await;
+        }
+        worker.end().await
     }
 
     async fn connect(&self, environment: &Resource) -> Result<PgConnection> {

@@ -1,5 +1,6 @@
 //! How long databases of environments take, beside `createdb -T` of the same template on the same server. Prints one JSON
-//! object a line. `clones FOLDER ROUNDS [BIN_DIR [SIZE_OF_STORAGE]]`; as root, since storage is mounted.
+//! object a line. `clones FOLDER ROUNDS ONLY [BIN_DIR [SIZE_OF_STORAGE]]`; ONLY: words of the cases wanted, or nothing. As
+//! root, since storage is mounted.
 
 mod crowd;
 
@@ -51,6 +52,7 @@ async fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let folder = PathBuf::from(words.next().ok_or("a folder is needed")?);
     let rounds: usize = words.next().unwrap_or_else(|| "5".to_owned()).parse()?;
+    let only = words.next().unwrap_or_default();
     let bin_dir = words.next().map(PathBuf::from);
     let size: Option<u64> = words.next().map(|word| word.parse()).transpose()?;
     let home = folder.join("server");
@@ -71,7 +73,12 @@ async fn main() -> Result<()> {
     let name = format!("PostgreSQL {major}{}", if size.is_some() { ", storage" } else { "" });
     let mut bench = Bench { server, driver, key, name, next: 0 };
     let mut done = Ok(());
+    let named = |what: &str| only.contains(what);
+    let unwanted = |what: &str| BASELINES.iter().any(|(what, _)| named(what)) && !named(what);
     for (number, (what, sql)) in (1..).zip(BASELINES) {
+        if unwanted(what) {
+            continue;
+        }
         let script = folder.join("baseline.sql");
         std::fs::write(&script, sql)?;
         let from = DatabaseFrom::File(script);
@@ -107,8 +114,7 @@ impl Bench {
             let env = self.environment(version);
             clones.push(self.ensure(env.clone()).await?);
             self.driver.remove(&env.id).await?;
-            let spare = ResourceId::spare(version, "spare-1".to_owned());
-            self.ensure(resource(spare, Spec::Spare { extensions: BTreeSet::new() })).await?;
+            self.ensure(spare(version, "spare-1")).await?;
             let env = self.environment(version);
             claims.push(self.ensure(env.clone()).await?);
             self.driver.remove(&env.id).await?;
@@ -120,6 +126,7 @@ impl Bench {
                 "case": format!("{verb} {what}, {}", self.name),
                 "ours": median(times),
                 "peer": peer,
+                "peer_name": "createdb -T",
                 "unit": "ms",
                 "goal": goal,
                 "strategy": choice.strategy,
@@ -185,6 +192,10 @@ impl Bench {
 
 async fn ensured(driver: &Postgres, resource: Resource) -> std::result::Result<Observed, Failure> {
     driver.ensure(&resource, &Listing::new(), &Log::none()).await
+}
+
+fn spare(version: &str, name: &str) -> Resource {
+    resource(ResourceId::spare(version, name.to_owned()), Spec::Spare { extensions: BTreeSet::new() })
 }
 
 fn resource(id: ResourceId, spec: Spec) -> Resource {

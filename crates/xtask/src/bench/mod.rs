@@ -5,6 +5,7 @@ mod by_hand;
 mod data;
 mod hooks;
 mod main;
+mod objects;
 mod phases;
 mod site;
 
@@ -59,8 +60,9 @@ pub(crate) fn named(arguments: &[String]) -> Result<()> {
         Some("main") => main::all(&options)?,
         Some("apps") => apps::all(&options)?,
         Some("data") => data::all(&options)?,
+        Some("objects") => objects::all(&options)?,
         Some("hooks") => hooks::all(&options)?,
-        _ => bail!("there are these benches: main, apps, data, hooks"),
+        _ => bail!("there are these benches: main, apps, data, objects, hooks"),
     };
     print(&rows);
     if let Some(file) = file {
@@ -87,6 +89,24 @@ impl Row {
             "better": "lower",
         })
     }
+}
+
+/// What a measuring program printed: a row of JSON a line.
+fn told(options: &Options, printed: &str) -> Result<Vec<Row>> {
+    let row = |line: &str| -> Result<Row> {
+        let told: Value = serde_json::from_str(line).with_context(|| format!("not a row: {line}"))?;
+        let number = |key: &str| told[key].as_f64().unwrap_or(f64::NAN);
+        Ok(Row {
+            case: told["case"].as_str().unwrap_or_default().to_owned(),
+            ours: number("ours"),
+            peer: number("peer"),
+            peer_name: told["peer_name"].as_str().unwrap_or_default().to_owned(),
+            unit: if told["unit"] == "MB" { "MB" } else { "ms" },
+            goal: number("goal"),
+        })
+    };
+    let rows = printed.lines().map(row).collect::<Result<Vec<Row>>>()?;
+    Ok(rows.into_iter().filter(|row| options.wants(&row.case)).collect())
 }
 
 fn print(rows: &[Row]) {
