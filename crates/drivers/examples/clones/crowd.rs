@@ -17,7 +17,9 @@ use super::{Bench, Result};
 const CROWD: usize = 8;
 /// Environments on one small disk.
 const MANY: usize = 30;
-/// How long somebody works undisturbed, for comparison; at least as long beside clones and claims.
+/// In so many turns.
+const TURNS: usize = 5;
+/// How long somebody works undisturbed, for comparison, and at least as long beside clones and claims, in each turn.
 const WATCHED: Duration = Duration::from_secs(3);
 
 impl Bench {
@@ -61,25 +63,31 @@ impl Bench {
     pub(super) async fn many(&mut self, version: &str, what: &str, bytes: u64) -> Result<()> {
         let running = self.environment(version);
         self.ensure(running.clone()).await?;
-        let quiet = Worker::begin(self.connect(&running).await?);
-        tokio::time::sleep(WATCHED).await;
-        let quiet = quiet.end().await?;
         let before = self.used()?;
-        let spares = (1..=MANY).map(|number| super::spare(version, &format!("spare-{number}"))).collect();
-        let beside_clones = self.beside(&running, spares).await?;
+        let mut environments = Vec::new();
+        let (mut quiet, mut clones, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        // By turns, so that a busy moment of the machine meets all.
+        for _ in 0..TURNS {
+            let spares = (1..=MANY / TURNS).map(|number| super::spare(version, &format!("spare-{number}")));
+            let claimed: Vec<Resource> = (0..MANY / TURNS).map(|_| self.environment(version)).collect();
+            quiet.push(self.beside(&running, Vec::new()).await?);
+            clones.push(self.beside(&running, spares.collect()).await?);
+            claims.push(self.beside(&running, claimed.clone()).await?);
+            environments.extend(claimed);
+        }
         let (ours, peer) = ((self.used()?.saturating_sub(before)) as f64 / 1e6, bytes as f64 * MANY as f64 / 1e6);
         let case = format!("disk of {MANY} clones of {what}, {}", self.name);
         println!(
             "{}",
             json!({ "case": case, "ours": ours, "peer": peer, "peer_name": "whole copies", "unit": "MB", "goal": 2000.0 / peer })
         );
-        let environments: Vec<Resource> = (0..MANY).map(|_| self.environment(version)).collect();
-        let beside_claims = self.beside(&running, environments.clone()).await?;
-        for (what_happens, ours) in [("clones", beside_clones), ("claims", beside_claims)] {
+        let peer = super::median(quiet);
+        for (what_happens, times) in [("clones", clones), ("claims", claims)] {
             let case = format!("p99 of queries beside {what_happens} of {what}, {}", self.name);
+            let ours = super::median(times);
             println!(
                 "{}",
-                json!({ "case": case, "ours": ours, "peer": quiet, "peer_name": "the same, undisturbed", "unit": "ms", "goal": 2.0 })
+                json!({ "case": case, "ours": ours, "peer": peer, "peer_name": "the same, undisturbed", "unit": "ms", "goal": 2.0 })
             );
         }
         for environment in environments.iter().chain([&running]) {
@@ -90,7 +98,7 @@ impl Bench {
 
     /// The p99 of a running environment's queries while these are made, one after another.
     async fn beside(&self, running: &Resource, made: Vec<Resource>) -> Result<f64> {
-        let pause = WATCHED / u32::try_from(made.len())?;
+        let (begun, pause) = (Instant::now(), WATCHED / u32::try_from(made.len().max(1))?);
         let worker = Worker::begin(self.connect(running).await?);
         for resource in made {
             let begun = Instant::now();
@@ -98,6 +106,7 @@ impl Bench {
             // Evenly over the time, as far as it reaches.
             tokio::time::sleep(pause.saturating_sub(begun.elapsed())).await;
         }
+        tokio::time::sleep(WATCHED.saturating_sub(begun.elapsed())).await;
         worker.end().await
     }
 
