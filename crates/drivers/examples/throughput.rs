@@ -1,6 +1,7 @@
 //! How long puts and gets take through the object store, beside `rclone serve s3` on the same disk; and through a second
 //! store in front of the first, which is to it a server of the operator's. Prints one JSON object a line.
-//! `throughput FOLDER ROUNDS RCLONE`, the last a program.
+//! `throughput FOLDER ROUNDS RCLONE [PORT BUCKET ID SECRET]`: a program, and a server on this machine that shall be the
+//! one behind.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, TcpListener as Std, TcpStream};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use drivers::objects::{ObjectStore, Objects, Settings, Upstream};
 use drivers::{Driver, Listing, Log};
@@ -28,13 +30,17 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Name, bytes of an object, and how many.
 const CASES: [(&str, usize, usize); 3] = [("4 kB", 4 << 10, 400), ("1 MB", 1 << 20, 64), ("100 MB", 100 << 20, 2)];
+/// Bytes of a part.
+const PART: usize = 8 << 20;
 /// Requests at once.
 const AT_ONCE: usize = 4;
 /// What a server that stands between may take away: 0.7 of the throughput is left.
 const BETWEEN: f64 = 1.0 / 0.7;
 const DOMAIN: &str = "localhost";
+const REGION: &str = "us-east-1";
 const KEYS: [&str; 2] = ["measured", "for-measuring-only"];
 const BUCKET: &str = "theirs";
+const RCLONE: &str = "rclone serve s3";
 
 /// A server, as its client sees it.
 #[derive(Clone)]
@@ -53,18 +59,25 @@ async fn main() -> Result<()> {
     let (folder, rounds, program) = (PathBuf::from(word()?), word()?.parse()?, word()?);
     let rclone = Rclone::start(&program, &folder.join("rclone"))?;
     let keys = KEYS.map(str::to_owned);
-    let alone = Site::new("rclone serve s3", rclone.port, keys, BUCKET.to_owned());
+    let alone = Site::new(RCLONE, rclone.port, keys, BUCKET.to_owned());
     let embedded = store(&folder.join("embedded"), "embedded store", Settings::default()).await?;
+    let behind = match word() {
+        Ok(port) => {
+            let (bucket, id, secret) = (word()?, word()?, word()?);
+            Site::new("the other by itself", port.parse()?, [id, secret], bucket)
+        }
+        Err(_) => embedded.clone(),
+    };
     let upstream = Upstream {
-        endpoint: Some(format!("http://{DOMAIN}:{}", embedded.port)),
-        region: "us-east-1".to_owned(),
-        bucket: embedded.bucket.clone(),
-        credentials_file: credentials(&folder, &embedded)?,
+        endpoint: Some(format!("http://{DOMAIN}:{}", behind.port)),
+        region: REGION.to_owned(),
+        bucket: behind.bucket.clone(),
+        credentials_file: credentials(&folder, &behind)?,
     };
     let settings = Settings { upstream: Some(upstream), ..Settings::default() };
     let before = store(&folder.join("front"), "before another", settings).await?;
     for (what, bytes, count) in CASES {
-        for (ours, peer) in [(&embedded, &alone), (&before, &embedded)] {
+        for (ours, peer) in [(&embedded, &alone), (&before, &behind)] {
             compared(ours, peer, what, (bytes, count), rounds).await?;
         }
     }
@@ -74,10 +87,11 @@ async fn main() -> Result<()> {
 /// By turns, so that a busy moment of the machine meets both; the first round warms up.
 async fn compared(ours: &Site, peer: &Site, what: &str, work: (usize, usize), rounds: usize) -> Result<()> {
     let mut times: [[Vec<f64>; 2]; 2] = Default::default();
+    // What rclone answers to the beginning of an upload in parts, this client does not understand.
+    let put = if work.0 > PART && peer.name != RCLONE { Verb::PutInParts } else { Verb::Put };
     for round in 0..=rounds {
         for (site, [puts, gets]) in [ours, peer].into_iter().zip(&mut times) {
-            let (put, get) =
-                (at_once(site, work, round, Verb::Put).await?, at_once(site, work, round, Verb::Get).await?);
+            let (put, get) = (at_once(site, work, round, put).await?, at_once(site, work, round, Verb::Get).await?);
             if round > 0 {
                 puts.push(put);
                 gets.push(get);
@@ -98,6 +112,7 @@ async fn compared(ours: &Site, peer: &Site, what: &str, work: (usize, usize), ro
 #[derive(Clone, Copy)]
 enum Verb {
     Put,
+    PutInParts,
     Get,
 }
 
@@ -113,6 +128,7 @@ async fn at_once(site: &Site, (bytes, count): (usize, usize), round: usize, verb
                 let key = format!("{bytes}/{round}/{number}");
                 match verb {
                     Verb::Put => site.put(&key, body.clone()).await?,
+                    Verb::PutInParts => site.put_in_parts(&key, body.clone()).await?,
                     Verb::Get => site.get(&key, bytes).await?,
                 }
             }
@@ -131,7 +147,7 @@ impl Site {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .region(Region::new("us-east-1"))
+            .region(Region::new(REGION))
             .credentials_provider(Credentials::new(id, secret, None, None, "bench"))
             .endpoint_url(format!("http://{DOMAIN}:{port}"))
             .force_path_style(true);
@@ -139,8 +155,24 @@ impl Site {
     }
 
     async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        let put = self.client.put_object().bucket(&self.bucket).key(key);
-        put.body(ByteStream::from(body)).send().await?;
+        self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(body)).send().await?;
+        Ok(())
+    }
+
+    /// As the usual clients put what is large.
+    async fn put_in_parts(&self, key: &str, body: Bytes) -> Result<()> {
+        let (client, bucket) = (&self.client, &self.bucket);
+        let begun = client.create_multipart_upload().bucket(bucket).key(key).send().await?;
+        let upload = begun.upload_id.ok_or("no upload")?;
+        let mut parts = CompletedMultipartUpload::builder();
+        for (number, from) in (1..).zip((0..body.len()).step_by(PART)) {
+            let part = body.slice(from..body.len().min(from + PART));
+            let put = client.upload_part().bucket(bucket).key(key).upload_id(&upload).part_number(number);
+            let e_tag = put.body(ByteStream::from(part)).send().await?.e_tag;
+            parts = parts.parts(CompletedPart::builder().part_number(number).set_e_tag(e_tag).build());
+        }
+        let complete = client.complete_multipart_upload().bucket(bucket).key(key).upload_id(upload);
+        complete.multipart_upload(parts.build()).send().await?;
         Ok(())
     }
 
