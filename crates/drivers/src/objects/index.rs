@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -13,6 +14,7 @@ use sqlx::{Sqlite, Transaction};
 use super::layers::{Seen, chain, count, unnamed};
 use super::meta::Meta;
 use super::quota::Quota;
+use super::together::{Change, Together};
 use super::trouble::Trouble;
 
 /// How many readers look at once.
@@ -80,6 +82,7 @@ pub(super) struct Index {
     pub(super) write: SqlitePool,
     /// How much environments may add to their baselines.
     pub(super) quota: Quota,
+    together: Arc<Together>,
 }
 
 impl Index {
@@ -96,7 +99,7 @@ impl Index {
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("src/objects/migrations").run(&write).await?;
         let read = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        let index = Index { read, write, quota };
+        let index = Index { read, write, quota, together: Arc::default() };
         index.belongs_to(instance, file).await?;
         Ok(index)
     }
@@ -162,16 +165,12 @@ impl Index {
     }
 
     /// Puts an object in the place of whatever is there.
-    pub(super) async fn put(
-        &self,
-        generation: i64,
-        key: &[u8],
-        object: &Object,
-        guard: &Guard,
-    ) -> Result<Put, Trouble> {
-        let mut tx = self.begin().await?;
-        let put = self.put_in(&mut tx, generation, key, object, guard).await?;
-        finish(tx, put).await
+    pub(super) async fn put(&self, generation: i64, key: &[u8], object: Object, guard: Guard) -> Result<Put, Trouble> {
+        let (index, key) = (self.clone(), key.to_vec());
+        self.change(Box::new(move |tx| {
+            Box::pin(async move { index.put_in(tx, generation, &key, &object, &guard).await })
+        }))
+        .await
     }
 
     /// As [`Index::put`], of bytes that an object has already: `Missing` when no row names them any more.
@@ -179,15 +178,23 @@ impl Index {
         &self,
         generation: i64,
         key: &[u8],
-        object: &Object,
-        guard: &Guard,
+        object: Object,
+        guard: Guard,
     ) -> Result<Put, Trouble> {
-        let mut tx = self.begin().await?;
-        if !unnamed(&mut tx, vec![object.blob.clone()]).await?.is_empty() {
-            return Ok(Put::Missing);
-        }
-        let put = self.put_in(&mut tx, generation, key, object, guard).await?;
-        finish(tx, put).await
+        let (index, key) = (self.clone(), key.to_vec());
+        self.change(Box::new(move |tx| {
+            Box::pin(async move {
+                if !unnamed(tx, vec![object.blob.clone()]).await?.is_empty() {
+                    return Ok(Put::Missing);
+                }
+                index.put_in(tx, generation, &key, &object, &guard).await
+            })
+        }))
+        .await
+    }
+
+    async fn change(&self, change: Change) -> Result<Put, Trouble> {
+        self.together.change(&self.write, change).await
     }
 
     /// [`Index::put`] within a transaction, which the caller commits only when it is `Done`.
@@ -222,26 +229,8 @@ impl Index {
 
     /// Deletes keys, absent ones too; where a layer below holds one, a marker hides it. Returns the blobs that no row names
     /// any more.
-    pub(super) async fn delete(&self, generation: i64, keys: &[&[u8]]) -> Result<Put, Trouble> {
-        let mut tx = self.begin().await?;
-        let Some(layer) = open_layer(&mut tx, generation).await? else { return Ok(Put::Closed) };
-        let mut freed = Vec::new();
-        for key in keys {
-            let Some(seen) = Seen::of(&mut tx, generation, key).await? else { continue };
-            freed.extend(take(&mut tx, layer, key).await?);
-            if Seen::of(&mut tx, generation, key).await?.is_some() {
-                sqlx::query("INSERT INTO objects (layer, key, size, etag, modified, meta) VALUES (?, ?, 0, '', ?, '')")
-                    .bind(layer)
-                    .bind(*key)
-                    .bind(now())
-                    .execute(&mut *tx)
-                    .await?;
-            }
-            count(&mut tx, generation, -1, -seen.size, -seen.own_size()).await?;
-        }
-        let freed = unnamed(&mut tx, freed).await?;
-        tx.commit().await?;
-        Ok(Put::Done(freed))
+    pub(super) async fn delete(&self, generation: i64, keys: Vec<Vec<u8>>) -> Result<Put, Trouble> {
+        self.change(Box::new(move |tx| Box::pin(delete_in(tx, generation, keys)))).await
     }
 
     /// Every blob from `lowest` to `highest` that a row names.
@@ -298,10 +287,22 @@ async fn take(tx: &mut Transaction<'static, Sqlite>, layer: i64, key: &[u8]) -> 
     Ok(row.and_then(|(blob,)| blob))
 }
 
-/// Keeps what was put, or leaves everything as it was.
-async fn finish(tx: Transaction<'static, Sqlite>, put: Put) -> Result<Put, Trouble> {
-    if matches!(put, Put::Done(_)) {
-        tx.commit().await?;
+/// [`Index::delete`] within a transaction.
+async fn delete_in(tx: &mut Transaction<'static, Sqlite>, generation: i64, keys: Vec<Vec<u8>>) -> Result<Put, Trouble> {
+    let Some(layer) = open_layer(tx, generation).await? else { return Ok(Put::Closed) };
+    let mut freed = Vec::new();
+    for key in keys {
+        let Some(seen) = Seen::of(tx, generation, &key).await? else { continue };
+        freed.extend(take(tx, layer, &key).await?);
+        if Seen::of(tx, generation, &key).await?.is_some() {
+            sqlx::query("INSERT INTO objects (layer, key, size, etag, modified, meta) VALUES (?, ?, 0, '', ?, '')")
+                .bind(layer)
+                .bind(key)
+                .bind(now())
+                .execute(&mut **tx)
+                .await?;
+        }
+        count(tx, generation, -1, -seen.size, -seen.own_size()).await?;
     }
-    Ok(put)
+    Ok(Put::Done(unnamed(tx, freed).await?))
 }

@@ -12,6 +12,7 @@
 //! | `hosts`, `access` | which bucket, whose, and which operations there are |
 //! | `service` | the operations; `reading`, `writing`, `multipart`, `browsing` and `tagging` do them |
 //! | `index`, `layers`, `generations`, `snapshots`, `uploads`, `listing` | rows |
+//! | `together` | many changes of rows, one wait for the disk |
 //! | `blobs` | bytes, in a folder or in a bucket of the operator's |
 //! | `quota` | how much is too much |
 //! | `filling` | a baseline's objects, from a folder or an S3 server |
@@ -41,6 +42,7 @@ mod removal;
 mod service;
 mod snapshots;
 mod tagging;
+mod together;
 mod trouble;
 mod uploads;
 mod upstream;

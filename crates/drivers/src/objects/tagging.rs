@@ -89,7 +89,7 @@ impl Service {
                 let mut object = service.find(generation, &key).await?;
                 object.meta.tags.clone_from(&tags);
                 let same = Guard::Is(Some(object.etag.clone()));
-                match service.index.put_copy(generation, key.as_bytes(), &object, &same).await? {
+                match service.index.put_copy(generation, key.as_bytes(), object, same).await? {
                     Put::Missing | Put::Refused => {}
                     put => {
                         service.blobs.unlink(done(put, S3ErrorCode::NoSuchKey)?).await;

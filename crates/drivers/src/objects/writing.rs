@@ -90,7 +90,7 @@ impl Service {
     ) -> S3Result {
         let service = self.clone();
         to_the_end(async move {
-            let put = service.index.put(generation, key.as_bytes(), &object, &guard).await;
+            let put = service.index.put(generation, key.as_bytes(), object, guard).await;
             service.settle(put, fresh, S3ErrorCode::NoSuchKey).await
         })
         .await
@@ -185,7 +185,7 @@ impl Service {
     async fn store_copy(&self, generation: i64, key: String, object: Object) -> S3Result<bool> {
         let service = self.clone();
         to_the_end(async move {
-            match service.index.put_copy(generation, key.as_bytes(), &object, &Guard::Always).await? {
+            match service.index.put_copy(generation, key.as_bytes(), object, Guard::Always).await? {
                 Put::Missing => Ok(false),
                 put => {
                     service.blobs.unlink(done(put, S3ErrorCode::NoSuchKey)?).await;
@@ -235,8 +235,8 @@ impl Service {
     async fn discard(&self, generation: i64, keys: Vec<String>) -> S3Result {
         let service = self.clone();
         to_the_end(async move {
-            let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
-            let freed = done(service.index.delete(generation, &keys).await?, S3ErrorCode::NoSuchKey)?;
+            let keys = keys.into_iter().map(String::into_bytes).collect();
+            let freed = done(service.index.delete(generation, keys).await?, S3ErrorCode::NoSuchKey)?;
             service.blobs.unlink(freed).await;
             Ok(())
         })
