@@ -110,7 +110,7 @@ impl Theirs {
 }
 
 /// The distribution's PostgreSQL, which grants to whoever makes a role all of it, and 18, which does not.
-fn versions() -> [(&'static str, Option<PathBuf>); 2] {
+pub(super) fn versions() -> [(&'static str, Option<PathBuf>); 2] {
     [("distribution", None), ("newest", Some(xtask::postgres18::install().unwrap()))]
 }
 

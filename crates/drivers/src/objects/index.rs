@@ -12,8 +12,8 @@ use sqlx::{Sqlite, Transaction};
 
 use super::layers::{Seen, chain, count, unnamed};
 use super::meta::Meta;
-use super::quota::Quota;
 use super::trouble::Trouble;
+use crate::Quota;
 
 /// How many readers look at once.
 const READERS: u32 = 4;

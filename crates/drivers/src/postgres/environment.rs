@@ -209,7 +209,7 @@ impl Postgres {
     async fn make_role(&self, registry: &mut PgConnection, place: &Place<'_>) -> Result<(), sqlx::Error> {
         let name = &place.name;
         let password = names::database_password(&self.key, place.env, place.generation);
-        let Allowance { connections, temporary } = self.allowance;
+        let Allowance { connections, temporary, .. } = self.allowance;
         let role_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
             .bind(name)
             .fetch_one(&mut *registry)
