@@ -19,6 +19,7 @@ mod privileges;
 mod process;
 mod progress;
 mod quota;
+mod refill;
 mod registry;
 mod server;
 mod settings;
