@@ -236,3 +236,33 @@ fn half_of_a_bucket_says_what_the_other_half_is() {
     fs::write(&key, "access_key_id = a\n").unwrap();
     assert!(wrong().contains("secret_access_key"), "{}", wrong());
 }
+
+#[test]
+fn storage_in_which_databases_lie_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |lines: &str| {
+        let state = format!("state_dir = {:?}\n", dir.path().join("state"));
+        Config::parse(&format!("domain = \"staging.example.org\"\n{state}[database]\n{lines}\n")).unwrap()
+    };
+    let home = sidestage::state_dir::services(&dir.path().join("state")).join("postgres");
+    let check = |lines: &str| sidestage::storage::check(&with(lines)).map_err(|error| format!("{error:#}"));
+    check("").unwrap();
+    fs::create_dir_all(home.join("data/pg_tblspc")).unwrap();
+    check("").unwrap();
+    std::os::unix::fs::symlink(home.join("storage/postgres"), home.join("data/pg_tblspc/16390")).unwrap();
+    let wrong = check("").unwrap_err();
+    assert!(
+        wrong.starts_with("[database] storage: databases may lie in the storage at ") && !wrong.contains('\n'),
+        "{wrong}"
+    );
+    fs::create_dir_all(home.join("storage/postgres/PG_18_202506291/pgsql_tmp")).unwrap();
+    check("").unwrap();
+    fs::create_dir_all(home.join("storage/postgres/PG_18_202506291/16391")).unwrap();
+    let wrong = check("").unwrap_err();
+    assert!(
+        wrong.contains("a database lies in") && wrong.contains("remove the baselines and environments first"),
+        "{wrong}"
+    );
+    check("storage = \"/srv/file\"").unwrap();
+    check("url = \"postgres://a@db/x\"").unwrap();
+}
