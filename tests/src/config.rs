@@ -266,3 +266,45 @@ fn storage_in_which_databases_lie_is_not_forgotten() {
     check("storage = \"/srv/file\"").unwrap();
     check("url = \"postgres://a@db/x\"").unwrap();
 }
+
+#[tokio::test]
+async fn what_github_names_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, hook, token) = (dir.path().join("key"), dir.path().join("hook"), dir.path().join("token"));
+    let with = |lines: String| {
+        let text = EXAMPLE.replacen("[github]", &format!("[github]\n{lines}"), 1);
+        let config = Config::parse(&text).unwrap();
+        sidestage::config::check_secrets(&config).map_err(|error| format!("{error:#}"))
+    };
+    let app = || with(format!("app_id = 1\nprivate_key_file = {key:?}\nwebhook_secret_file = {hook:?}"));
+    let write = |path: &std::path::Path, text: &str, mode: u32| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |checked: Result<(), String>, what: &str| {
+        let why = checked.expect_err(what);
+        assert!(why.starts_with("[github]") && why.contains(what) && !why.contains('\n'), "{what}: {why}");
+        assert!(!why.contains("CANARY"), "{why}");
+    };
+    refused(app(), "private_key_file: cannot read");
+    let (pem, _) = crate::fakehub::signed::key();
+    write(&key, &pem, 0o644);
+    refused(app(), "chmod 0600");
+    write(&key, "CANARY, which is no key", 0o600);
+    write(&hook, "CANARY-of-sixteen", 0o600);
+    refused(app(), "private_key_file holds no RSA key");
+    write(&key, &pem, 0o600);
+    app().unwrap();
+    write(&hook, "CANARY", 0o600);
+    refused(app(), "one secret of at least 16 characters");
+    write(&hook, "CANARY-of-sixteen", 0o640);
+    refused(app(), "webhook_secret_file");
+    fs::remove_file(&hook).unwrap();
+    refused(app(), "webhook_secret_file: cannot read");
+    let token_file = || with(format!("token_file = {token:?}"));
+    refused(token_file(), "token_file: cannot read");
+    write(&token, "\n", 0o600);
+    refused(token_file(), "is empty");
+    write(&token, "CANARY\n", 0o600);
+    token_file().unwrap();
+}

@@ -30,6 +30,7 @@ pub fn check_secrets(config: &Config) -> anyhow::Result<()> {
     if let Some(upstream) = config.objects_upstream() {
         drivers::objects::check_credentials(&upstream.credentials_file).context("[objects] credentials_file")?;
     }
+    config.check_github()?;
     crate::vault::Files::read(config).map(drop)
 }
 
