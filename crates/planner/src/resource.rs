@@ -234,7 +234,7 @@ pub struct Outputs {
 }
 
 /// What a backend stops of a thing that holds more than it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Suspended {
     /// Writes, unless a session says that it means to write.

@@ -5,6 +5,8 @@
 //! Both are properties of the role and survive whatever restarts. Sessions from before are ended, as told by the moment in
 //! the database's row, which is written after what it is about.
 
+use std::time::Duration;
+
 use planner::identity::Trust;
 use planner::names;
 use planner::resource::{Phase, Suspended};
@@ -12,13 +14,13 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::registry::Entry;
 use super::sizes::{Size, Sizes};
-use super::{Postgres, code, registry, run};
+use super::{Postgres, registry, run};
 use crate::Quota;
 
 /// At how many times its quota a database of foreign code is closed.
 const CLOSED_AT: u64 = 2;
-/// How often a change of a role is tried while its owner changes it, too.
-const TRIES: u32 = 3;
+/// Between two looks for sessions to be ended.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Sessions of a role in the database of its own name, but for ours, which copy and only read.
 const OF_ROLE: &str = "a.datname = $1 AND a.usename = $1 AND ($2 OR a.application_name <> 'sidestage')";
 
@@ -52,24 +54,8 @@ impl Postgres {
         let entry = registry::find(registry, name).await?.filter(|entry| entry.observed.phase == Phase::Whole);
         let Some(entry) = entry else { return Ok(()) };
         let wanted = self.wanted(&entry, size);
-        for _ in 1..TRIES {
-            match self.suspend(registry, name, wanted).await {
-                // Somebody else's change came in between, or stood in the way.
-                Err(error) if ["XX000", "55P03"].contains(&code(&error).unwrap_or_default().as_str()) => {}
-                done => return done,
-            }
-        }
-        self.suspend(registry, name, wanted).await
-    }
-
-    async fn suspend(
-        &self,
-        registry: &mut PgConnection,
-        name: &str,
-        level: Option<Suspended>,
-    ) -> Result<(), sqlx::Error> {
-        let applied = apply(registry, name, level);
-        match level {
+        let applied = apply(registry, name, wanted);
+        match wanted {
             None => applied.await,
             // What a role has changed of itself and not committed would be in the way for as long as it likes.
             Some(level) => tokio::select! {
@@ -86,7 +72,7 @@ impl Postgres {
         loop {
             let ended = sqlx::query(sqlx::AssertSqlSafe(sql.as_str())).bind(name).bind(level == Suspended::Closed);
             ended.execute(&mut connection).await?;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
