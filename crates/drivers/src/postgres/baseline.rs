@@ -133,8 +133,18 @@ impl Postgres {
     /// An empty database that only the administrator may enter.
     pub(super) async fn hollow(&self, registry: &mut PgConnection, database: &str) -> Result<(), sqlx::Error> {
         let place = self.tablespace();
-        run(registry, format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'{place}")).await?;
-        run(registry, format!("REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC")).await
+        // Closed until it is nobody else's: a role of its name would be let in.
+        let made =
+            format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'{place} ALLOW_CONNECTIONS false");
+        run(registry, made).await?;
+        run(
+            registry,
+            format!(
+                "REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC;
+                 ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true"
+            ),
+        )
+        .await
     }
 
     /// What only the administrator can make, while nobody else has been in there.
