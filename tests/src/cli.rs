@@ -13,7 +13,7 @@ use sidestage::cli::{self, Screen};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use crate::console::fake::{Fake, commit, reference, sha, usual, view};
+use crate::console::fake::{Fake, commit, over, reference, sha, usual, view};
 
 /// The command line as `main` puts it together.
 #[derive(Debug, Parser)]
@@ -127,6 +127,17 @@ async fn ls_is_a_table_with_reasons() {
     assert_eq!(lines[6].trim(), "not approved at this commit");
     let column = lines[3].find("STATE").unwrap();
     assert!(lines[4][column..].starts_with("unstaged") && lines[5][column..].starts_with("blocked"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn what_is_over_its_limit_stands_in_ls_and_show() {
+    let local = Local::start(Fake::new(usual()));
+    local.fake.set(sha(10), |commit| commit.data = Some(over("its database: 5.0 GB of 4.0 GB\u{7}")));
+    for words in ["ls", "show shop main"] {
+        let ran = local.run(words).await;
+        let lines = ran.out.lines().filter(|line| line.contains("its database: 5.0 GB of 4.0 GB"));
+        assert_eq!(lines.count(), 1, "{words}: {}", ran.out);
+    }
 }
 
 #[tokio::test]

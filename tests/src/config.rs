@@ -236,3 +236,75 @@ fn half_of_a_bucket_says_what_the_other_half_is() {
     fs::write(&key, "access_key_id = a\n").unwrap();
     assert!(wrong().contains("secret_access_key"), "{}", wrong());
 }
+
+#[test]
+fn storage_in_which_databases_lie_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |lines: &str| {
+        let state = format!("state_dir = {:?}\n", dir.path().join("state"));
+        Config::parse(&format!("domain = \"staging.example.org\"\n{state}[database]\n{lines}\n")).unwrap()
+    };
+    let home = sidestage::state_dir::services(&dir.path().join("state")).join("postgres");
+    let check = |lines: &str| sidestage::storage::check(&with(lines)).map_err(|error| format!("{error:#}"));
+    check("").unwrap();
+    fs::create_dir_all(home.join("data/pg_tblspc")).unwrap();
+    check("").unwrap();
+    std::os::unix::fs::symlink(home.join("storage/postgres"), home.join("data/pg_tblspc/16390")).unwrap();
+    let wrong = check("").unwrap_err();
+    assert!(
+        wrong.starts_with("[database] storage: databases may lie in the storage at ") && !wrong.contains('\n'),
+        "{wrong}"
+    );
+    fs::create_dir_all(home.join("storage/postgres/PG_18_202506291/pgsql_tmp")).unwrap();
+    check("").unwrap();
+    fs::create_dir_all(home.join("storage/postgres/PG_18_202506291/16391")).unwrap();
+    let wrong = check("").unwrap_err();
+    assert!(
+        wrong.contains("a database lies in") && wrong.contains("remove the baselines and environments first"),
+        "{wrong}"
+    );
+    check("storage = \"/srv/file\"").unwrap();
+    check("url = \"postgres://a@db/x\"").unwrap();
+}
+
+#[tokio::test]
+async fn what_github_names_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, hook, token) = (dir.path().join("key"), dir.path().join("hook"), dir.path().join("token"));
+    let with = |lines: String| {
+        let text = EXAMPLE.replacen("[github]", &format!("[github]\n{lines}"), 1);
+        let config = Config::parse(&text).unwrap();
+        sidestage::config::check_secrets(&config).map_err(|error| format!("{error:#}"))
+    };
+    let app = || with(format!("app_id = 1\nprivate_key_file = {key:?}\nwebhook_secret_file = {hook:?}"));
+    let write = |path: &std::path::Path, text: &str, mode: u32| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |checked: Result<(), String>, what: &str| {
+        let why = checked.expect_err(what);
+        assert!(why.starts_with("[github]") && why.contains(what) && !why.contains('\n'), "{what}: {why}");
+        assert!(!why.contains("CANARY"), "{why}");
+    };
+    refused(app(), "private_key_file: cannot read");
+    let (pem, _) = crate::fakehub::signed::key();
+    write(&key, &pem, 0o644);
+    refused(app(), "chmod 0600");
+    write(&key, "CANARY, which is no key", 0o600);
+    write(&hook, "CANARY-of-sixteen", 0o600);
+    refused(app(), "private_key_file holds no RSA key");
+    write(&key, &pem, 0o600);
+    app().unwrap();
+    write(&hook, "CANARY", 0o600);
+    refused(app(), "one secret of at least 16 characters");
+    write(&hook, "CANARY-of-sixteen", 0o640);
+    refused(app(), "webhook_secret_file");
+    fs::remove_file(&hook).unwrap();
+    refused(app(), "webhook_secret_file: cannot read");
+    let token_file = || with(format!("token_file = {token:?}"));
+    refused(token_file(), "token_file: cannot read");
+    write(&token, "\n", 0o600);
+    refused(token_file(), "is empty");
+    write(&token, "CANARY\n", 0o600);
+    token_file().unwrap();
+}

@@ -147,9 +147,18 @@ async fn made_anew_after_removal(suite: &Suite<'_>) {
     suite.remove_all(&suite.resources).await;
 }
 
+/// Databases are measured now and then, which changes nothing.
+fn unmeasured((id, mut observed): (ResourceId, Observed)) -> (ResourceId, Observed) {
+    if id.kind == Kind::Database {
+        observed.outputs.bytes = None;
+    }
+    (id, observed)
+}
+
 impl Suite<'_> {
     async fn listing(&self, scope: &Scope) -> Listing {
-        self.driver.inventory(scope).await.unwrap_or_else(|e| panic!("listing {scope:?}: {e}"))
+        let listing = self.driver.inventory(scope).await.unwrap_or_else(|e| panic!("listing {scope:?}: {e}"));
+        listing.into_iter().map(unmeasured).collect()
     }
 
     /// What the listing says of one thing, which must be there.
@@ -172,7 +181,7 @@ impl Suite<'_> {
         let id = &resource.id;
         let told =
             self.driver.ensure(resource, &needs, &Log::none()).await.unwrap_or_else(|e| panic!("ensuring {id}: {e}"));
-        let seen = self.observed(id).await;
+        let (seen, (_, told)) = (self.observed(id).await, unmeasured((id.clone(), told)));
         assert_eq!(told, seen, "{id}: what ensure says and what the listing says");
         assert_eq!(seen.fingerprint, resource.fingerprint, "{id}: fingerprint");
         if id.kind == Kind::Job {

@@ -12,6 +12,7 @@ use planner::command::{Actor, Role};
 use planner::identity::Sha;
 use planner::view::State;
 use sidestage::cli::{self, Screen};
+use sidestage::config::Config;
 use sidestage::inside::MOST;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::oneshot;
@@ -154,6 +155,34 @@ async fn psql_and_dump_reach_the_database_of_what_sleeps() {
     let dump = line(&stage, &["dump", "one"], Box::new(io::empty())).await;
     assert_eq!((dump.code, &dump.out[..5]), (0, &b"PGDMP"[..]), "{}", dump.err);
     assert_ne!(told(&stage, &["psql", "one", "--", "-c", "nonsense"]).await.0, 0);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_over_its_quota_is_told_of_and_psql_makes_room() {
+    let image = kit::busybox_image();
+    let (mut stage, sha) = staged(&image).await;
+    let config = stage.stop().await;
+    stage.rewrite(|text| format!("{text}\n[limits]\ndatabase = \"1m\"\nsuspend_trusted = true\n"));
+    stage.start(Config::read(config.file.as_ref().unwrap()).unwrap()).await;
+    let over = || stage.commit(&sha)?.data?.over.filter(|over| over.contains("suspended"));
+    let over = stage.until("its writes are suspended", over).await;
+    assert!(
+        over.starts_with("its database: 7.") && over.contains("of 1.0 MB that `[limits] database` allows"),
+        "{over}"
+    );
+    assert!(over.contains("make room with `sidestage psql`"), "{over}");
+    for words in [&["ls"][..], &["show", "one"]] {
+        let (_, text, _) = told(&stage, words).await;
+        assert!(text.contains(&over), "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out").display().to_string();
+    let sql = "select setconfig from pg_db_role_setting where setrole = current_user::regrole and setdatabase <> 0";
+    assert_eq!(told(&stage, &["psql", "one", "--", "-At", "-c", sql, "-o", &file]).await.0, 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{default_transaction_read_only=on}\n");
+    assert_eq!(told(&stage, &["psql", "one", "--", "-q", "-c", "create table t(x int); drop table t"]).await.0, 0);
+    assert_eq!(line(&stage, &["dump", "one"], Box::new(io::empty())).await.code, 0);
     stage.close().await;
 }
 

@@ -7,6 +7,7 @@ mod extensions;
 mod isolation;
 mod managed;
 mod passthrough;
+mod quota;
 pub(crate) mod shared;
 mod storage;
 mod upstream;

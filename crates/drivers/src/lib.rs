@@ -9,6 +9,7 @@ mod lock;
 mod log;
 pub mod objects;
 pub mod postgres;
+mod quota;
 mod secrets;
 mod veil;
 
@@ -24,6 +25,7 @@ use planner::spec::Origin;
 
 pub use lock::Lock;
 pub use log::Log;
+pub use quota::Quota;
 pub use secrets::{Secrets, Values};
 pub use veil::{SHORTEST, Veil, Veiled};
 

@@ -18,6 +18,8 @@ mod passthrough;
 mod privileges;
 mod process;
 mod progress;
+mod quota;
+mod refill;
 mod registry;
 mod server;
 mod settings;
@@ -46,11 +48,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::{Driver, Listing, Log, Scope};
+use crate::{Driver, Listing, Log, Quota, Scope};
 
 use error::{code, failure};
 use privileges::Granted;
-use sizes::Sizes;
 use space::Space;
 use tools::Tools;
 
@@ -74,11 +75,16 @@ pub struct Allowance {
     pub connections: u32,
     /// Megabytes of temporary files.
     pub temporary: u32,
+    /// Bytes of its database.
+    pub database: Quota,
+    /// How long a measured size is good for. What is over its quota is found when it is measured anew.
+    pub measured: Duration,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Allowance { connections: 20, temporary: 1024 }
+        let (database, measured) = (Quota::default(), Duration::from_secs(60));
+        Allowance { connections: 20, temporary: 1024, database, measured }
     }
 }
 
@@ -101,7 +107,7 @@ pub struct Postgres {
     granted: Option<Granted>,
     /// Why clones cannot share blocks, once tried; none if they can.
     unshared: OnceLock<Option<String>>,
-    sizes: Sizes,
+    sizes: sizes::Last,
     /// Whether registry and empty baseline are known to be there.
     prepared: Mutex<bool>,
 }
@@ -160,7 +166,7 @@ impl Postgres {
             storage: None,
             granted: None,
             unshared: OnceLock::new(),
-            sizes: Sizes::default(),
+            sizes: sizes::Last::default(),
             prepared: Mutex::new(false),
         }
     }
@@ -302,11 +308,12 @@ impl Driver for Postgres {
         let mut listing = Listing::new();
         if version.is_none() {
             carry::reopen_forsaken(&mut registry).await.map_err(failure)?;
+            // What comes of their sizes is told with them.
+            let sizes = self.sizes(&mut registry).await;
             let entries = registry::list(&mut registry, env).await.map_err(failure)?;
-            let sizes = self.sizes.all(&mut registry).await;
             listing.extend(entries.into_iter().map(|mut entry| {
                 let name = names::database(&entry.env, entry.generation);
-                entry.observed.outputs.bytes = sizes.get(&name).copied();
+                entry.observed.outputs.bytes = sizes.get(&name).and_then(|size| size.bytes());
                 (database_id(&entry.env, entry.generation), entry.observed)
             }));
         }

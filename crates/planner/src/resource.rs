@@ -214,6 +214,9 @@ pub struct Outputs {
     /// Databases and buckets, of environments and of baselines, where it is cheap to know: bytes.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// Databases: what was stopped of them, since they hold more than they may.
+    #[serde(default)]
+    pub suspended: Option<Suspended>,
     /// Databases: tables that hold rows of the application's.
     #[serde(default)]
     pub tables: Option<u64>,
@@ -228,6 +231,16 @@ pub struct Outputs {
     /// Containers: how often the kernel has ended a process of it at its limit of memory, while it ran on or not.
     #[serde(default)]
     pub oom: u32,
+}
+
+/// What a backend stops of a thing that holds more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suspended {
+    /// Writes, unless a session says that it means to write.
+    Writes,
+    /// Everything: nobody gets in.
+    Closed,
 }
 
 /// What exists. A backend that is not known keeps what was seen last, and nothing is planned there.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use console::Cloning;
 use console::inside::Access;
+use drivers::Quota;
 use drivers::postgres::{Allowance, Choice, Postgres, Server, ServerSettings, Upstream, UpstreamSettings};
 use planner::identity::{EnvId, InstanceKey};
 use planner::names;
@@ -47,8 +48,8 @@ impl Backing {
     }
 
     /// The driver of what is on it.
-    pub(crate) fn driver(&self, key: &InstanceKey, limits: &Limits) -> Postgres {
-        let allowance = Allowance { connections: limits.connections, ..Allowance::default() };
+    pub(crate) fn driver(&self, key: &InstanceKey, limits: &Limits, database: Quota) -> Postgres {
+        let allowance = Allowance { connections: limits.connections, database, ..Allowance::default() };
         match self {
             Backing::Managed(server) => Postgres::new(server, key.clone(), allowance),
             Backing::Upstream(upstream) => Postgres::on(upstream, key.clone(), allowance),

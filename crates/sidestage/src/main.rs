@@ -96,6 +96,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let config = Config::read(&arguments.config)?;
             sidestage::certificate::check(&config)?;
             sidestage::config::check_secrets(&config)?;
+            storage::check(&config)?;
             println!("{} is valid: {} projects", arguments.config.display(), config.project.len());
         }
         Command::Config { what: ConfigCommand::Reload } => {

@@ -83,6 +83,18 @@ pub fn run(config: &Config, command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether it was taken out of the configuration while databases lie in it, as far as we may look.
+///
+/// # Errors
+/// One line: what lies there, and what to do.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    if config.database.url.is_some() || config.database.storage.is_some() {
+        return Ok(());
+    }
+    let home = state_dir::services(&config.state_dir).join("postgres");
+    Storage::needless(&home).context("[database] storage")
+}
+
 fn place(config: &Config, path: Option<PathBuf>) -> Storage {
     let services = state_dir::services(&config.state_dir);
     let file = path.or_else(|| config.database.storage.clone()).unwrap_or_else(|| services.join("storage.xfs"));

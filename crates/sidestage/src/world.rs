@@ -91,7 +91,7 @@ impl World {
         if let Backing::Managed(server) = &databases {
             made.server = (!server.found()).then(|| server.clone());
         }
-        let postgres = Arc::new(databases.driver(key, &policy.limits));
+        let postgres = Arc::new(databases.driver(key, &policy.limits, config.database_quota()));
         let store = {
             let (quota, upstream) = (config.objects_quota(), config.objects_upstream());
             let settings = drivers::objects::Settings { quota, upstream, reserve: None };

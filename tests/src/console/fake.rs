@@ -10,7 +10,7 @@ use console::{Ask, Doors, Links, Settings};
 use planner::command::{Actor, Command};
 use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time, Trust};
 use planner::secrets::{Place, SecretView};
-use planner::view::{CommitView, ProjectView, RefView, State, View};
+use planner::view::{CommitView, DataView, ProjectView, RefView, State, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
 thread_local! {
@@ -64,6 +64,17 @@ pub(crate) fn commit(byte: u8, subject: &str, state: State) -> CommitView {
         cron: vec![],
         processes: vec![],
         data: None,
+    }
+}
+
+/// Data of which something is more than it may be.
+pub(crate) fn over(what: &str) -> DataView {
+    DataView {
+        from: "shop@3".to_owned(),
+        at: now(),
+        database: Some(5 << 30),
+        objects: None,
+        over: Some(what.to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use planner::identity::{Ref, Trust};
 use planner::view::{State, View};
 
-use super::fake::{Fake, commit, reference, sha, usual, view};
+use super::fake::{Fake, commit, over, reference, sha, usual, view};
 use super::http::Console;
 
 /// What a repository may hold in titles, branches, subjects, authors, reasons, links and logs.
@@ -16,6 +16,7 @@ fn hostile() -> View {
     bad.author = HOSTILE.to_owned();
     bad.reason = Some(HOSTILE.to_owned());
     bad.logs = vec!["build".to_owned()];
+    (bad.generation, bad.data) = (1, Some(over(HOSTILE)));
     bad.links = vec![(HOSTILE.to_owned(), format!("/{HOSTILE}"), Some(HOSTILE.to_owned()))];
     let mut foreign = commit(4, HOSTILE, State::Blocked);
     (foreign.trust, foreign.approvable) = (Trust::Untrusted, true);
@@ -69,6 +70,17 @@ async fn logs_are_text_without_sequences() {
     assert!(log.body.starts_with("green\ttab\n10%\n20%\n\n<img src=x"), "{:?}", log.body);
     for c in log.body.chars().filter(|c| !matches!(c, '\n' | '\t')) {
         assert!(!c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'), "{c:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_its_limit_stands_on_both_pages() {
+    let fake = Fake::new(usual());
+    fake.set(sha(10), |commit| commit.data = Some(over("its database: 5.0 GB of 4.0 GB")));
+    let console = Console::start(fake).await;
+    let ann = console.sign_in().await;
+    for path in ["/".to_owned(), format!("/projects/shop/{}", sha(10))] {
+        assert!(ann.get(&path).await.body.contains("its database: 5.0 GB of 4.0 GB"), "{path}");
     }
 }
 

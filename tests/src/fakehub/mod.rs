@@ -18,7 +18,7 @@ mod pulls;
 mod rest;
 mod server;
 mod shapes;
-mod signed;
+pub(crate) mod signed;
 mod webhooks;
 mod world;
 mod writes;

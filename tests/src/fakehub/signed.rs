@@ -9,7 +9,7 @@ use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::Value;
 
 /// A fresh private key as PEM, and its public half as PKCS#1.
-pub(super) fn key() -> (String, Vec<u8>) {
+pub(crate) fn key() -> (String, Vec<u8>) {
     let openssl = |arguments: &[&str], input: &[u8]| {
         let mut openssl = Command::new("openssl");
         openssl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -126,14 +126,14 @@ async fn a_claim_that_is_cut_leaves_a_spare_or_a_database() {
 }
 
 /// Starts an ensure and drops it after so many polls. False if it had ended by then.
-async fn cut(driver: &Postgres, resource: &Resource, polls: usize) -> bool {
+pub(super) async fn cut(driver: &Postgres, resource: &Resource, polls: usize) -> bool {
     let (needs, log) = (Listing::new(), Log::none());
     let ensure = std::pin::pin!(driver.ensure(resource, &needs, &log));
     (Cut { future: ensure, left: polls }).await.is_none()
 }
 
 /// An environment whose application has worked in its database for a while.
-async fn lived_in(server: &Server, driver: &Postgres, key: &InstanceKey) -> Resource {
+pub(super) async fn lived_in(server: &Server, driver: &Postgres, key: &InstanceKey) -> Resource {
     let env = resource(key, 1, 1);
     ensure(driver, &env).await;
     let (name, password) = login(key, &env);
@@ -149,7 +149,7 @@ async fn lived_in(server: &Server, driver: &Postgres, key: &InstanceKey) -> Reso
     env
 }
 
-async fn writes(server: &Server, key: &InstanceKey, env: &Resource) -> Result<i32, sqlx::Error> {
+pub(super) async fn writes(server: &Server, key: &InstanceKey, env: &Resource) -> Result<i32, sqlx::Error> {
     let (name, password) = login(key, env);
     let mut inside = connect(server, &name, &password, &name).await?;
     let next = sqlx::query_scalar("INSERT INTO t VALUES (default) RETURNING n").fetch_one(&mut inside).await?;

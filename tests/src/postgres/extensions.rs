@@ -9,6 +9,7 @@ use planner::resource::{Failure, Resource};
 use planner::spec::Spec;
 use sqlx::Connection;
 
+use super::clones::{cut, going_on, lived_in, writes};
 use super::{admin, connect, ensure, login, resource, shared, sql};
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -130,5 +131,82 @@ async fn what_is_not_offered_or_not_installed_is_said() {
     // The half made row goes as every other.
     driver.remove(&with(&key, 1, &[]).id).await.unwrap();
     assert_eq!(driver.inventory(&Scope::All).await.unwrap(), Listing::new());
+    server.destroy().await.unwrap();
+}
+
+/// A commit after that one, whose manifest names these.
+fn after(key: &InstanceKey, sha: u8, from: &Resource, names: &[&str]) -> Resource {
+    let mut resource = going_on(key, sha, from);
+    if let Spec::Database { extensions, .. } = &mut resource.spec {
+        *extensions = set(names);
+    }
+    resource
+}
+
+/// Who has made the extension in a database, as seen from in there; nobody if it is not there.
+async fn maker(server: &Server, key: &InstanceKey, resource: &Resource, extension: &str) -> Option<String> {
+    let (name, password) = login(key, resource);
+    let mut inside = connect(server, &name, &password, &name).await.unwrap();
+    let found = sqlx::query_scalar("SELECT extowner::regrole::text FROM pg_extension WHERE extname = $1");
+    let found = found.bind(extension).fetch_optional(&mut inside).await.unwrap();
+    inside.close().await.unwrap();
+    found
+}
+
+#[tokio::test]
+async fn data_are_carried_on_to_a_commit_that_asks_for_more_extensions() {
+    let offered = set(&["hstore", "earthdistance", "pg_stat_statements", "nosuch"]);
+    let settings = ServerSettings { extensions: offered, ..shared::settings("more-extensions") };
+    let server = Server::start(settings).await.unwrap();
+    let (driver, key) = instance(&server, 1);
+    let one = lived_in(&server, &driver, &key).await;
+
+    // What any owner may make, the new owner makes in the copy.
+    let two = after(&key, 2, &one, &["hstore"]);
+    ensure(&driver, &two).await;
+    let owner = Some(login(&key, &two).0);
+    assert_eq!(maker(&server, &key, &two, "hstore").await, owner);
+    assert_eq!(maker(&server, &key, &one, "hstore").await, None, "the one before has none");
+
+    // What only the administrator may make is there before the data are, whose reading disturbs nobody.
+    let (name, password) = login(&key, &two);
+    let mut busy = connect(&server, &name, &password, &name).await.unwrap();
+    let three = after(&key, 3, &two, &["pg_stat_statements", "earthdistance", "hstore"]);
+    for polls in [5, 50, 200] {
+        cut(&driver, &three, polls).await;
+    }
+    ensure(&driver, &three).await;
+    busy.ping().await.unwrap();
+    busy.close().await.unwrap();
+    for extension in ["pg_stat_statements", "earthdistance", "cube", "hstore"] {
+        assert_eq!(maker(&server, &key, &three, extension).await.as_deref(), Some("sidestage"), "{extension}");
+    }
+    let (name, password) = login(&key, &three);
+    let mut inside = connect(&server, &name, &password, &name).await.unwrap();
+    for text in [
+        "SELECT * FROM pg_stat_statements",
+        "ALTER TABLE t ADD COLUMN m hstore; REFRESH MATERIALIZED VIEW s.mv; CREATE SCHEMA mine",
+        "SELECT lo_unlink(17); ALTER EXTENSION citext UPDATE",
+    ] {
+        sql(&mut inside, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    sql(&mut inside, "DROP EXTENSION pg_stat_statements").await.expect_err("it is not the tenant's");
+    inside.close().await.unwrap();
+    // Each goes on by itself, all with the first row.
+    for env in [&one, &two, &three] {
+        assert_eq!(writes(&server, &key, env).await.unwrap(), 2);
+    }
+    // And so on: what the copy has got is known.
+    let four = after(&key, 4, &three, &["pg_stat_statements", "earthdistance", "hstore"]);
+    ensure(&driver, &four).await;
+    assert_eq!(writes(&server, &key, &four).await.unwrap(), 3);
+
+    // What is missing on the server is told of, and the source is as it was.
+    let text = refusal(&driver, &after(&key, 5, &four, &["nosuch"])).await;
+    assert!(text.contains("nosuch is not installed"), "{text}");
+    let text = refusal(&driver, &after(&key, 5, &four, &["dblink"])).await;
+    assert!(text.contains("does not offer the extension dblink"), "{text}");
+    assert_eq!(writes(&server, &key, &four).await.unwrap(), 4);
+    driver.clear().await.unwrap();
     server.destroy().await.unwrap();
 }

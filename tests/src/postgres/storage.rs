@@ -123,6 +123,21 @@ async fn it_is_mounted_again_after_a_restart_of_the_machine_and_whatever_was_cut
         let listed = Command::new("losetup").arg("--associated").arg(&storage.file).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 1, "one device, whatever there was");
     }
+    // Taken out of the configuration meanwhile, whether the machine was started since or not.
+    let forgetful = ServerSettings { storage: None, ..settings.clone() };
+    let refused = async || Server::start(forgetful.clone()).await.map(|_| ()).unwrap_err().to_string();
+    let error = refused().await;
+    let lie = format!("2 databases lie in the storage at {}", storage.mounted_at.display());
+    let back = format!("put storage = \"{}\" back", storage.file.display());
+    assert!(error.contains(&lie) && error.contains(&back) && !error.contains('\n'), "{error}");
+    assert_eq!(rows(&server, &key, &env).await, 60000, "what runs goes on");
+    server.stop().await;
+    storage.unmount().unwrap();
+    let error = refused().await;
+    assert!(error.contains("databases may lie") && error.contains("back into [database]"), "{error}");
+    assert_eq!(server.pid(), None);
+    let server = Server::start(settings.clone()).await.unwrap();
+    assert_eq!(rows(&server, &key, &env).await, 60000);
     let error = storage.remove().unwrap_err().to_string();
     assert!(error.contains("databases are in it"), "{error}");
     assert!(is_mounted(&storage.mounted_at));

@@ -9,7 +9,7 @@ use drivers::postgres::{
 use drivers::{Driver, Scope};
 use planner::identity::InstanceKey;
 use planner::resource::{Phase, Resource};
-use planner::spec::DatabaseFrom;
+use planner::spec::{DatabaseFrom, Spec};
 use sqlx::{Connection, PgConnection};
 
 use super::baselines::{beginning_with, template};
@@ -110,7 +110,7 @@ impl Theirs {
 }
 
 /// The distribution's PostgreSQL, which grants to whoever makes a role all of it, and 18, which does not.
-fn versions() -> [(&'static str, Option<PathBuf>); 2] {
+pub(super) fn versions() -> [(&'static str, Option<PathBuf>); 2] {
     [("distribution", None), ("newest", Some(xtask::wheels::POSTGRES18.install().unwrap()))]
 }
 
@@ -166,11 +166,14 @@ async fn spares_are_claimed_data_are_carried_and_used_databases_go() {
             .unwrap();
 
         // Its session goes on while it is copied from.
-        let two = going_on(&key, 2, &one);
+        let mut two = going_on(&key, 2, &one);
+        if let Spec::Database { extensions, .. } = &mut two.spec {
+            extensions.insert("citext".to_owned());
+        }
         ensure(&driver, &two).await;
         inside.ping().await.expect_err("its session has ended");
         let mut inside = enter(&theirs.server, &key, &two).await;
-        sql(&mut inside, "INSERT INTO t (m) VALUES (7); DROP TABLE mine").await.unwrap();
+        sql(&mut inside, "INSERT INTO t (m) VALUES ('7'::citext::int); DROP TABLE mine").await.unwrap();
         enter(&theirs.server, &key, &one).await.close().await.unwrap();
 
         let choice = driver.strategy("shop@1").await.unwrap();

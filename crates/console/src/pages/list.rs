@@ -115,8 +115,8 @@ fn row(project: &ProjectView, of: &RefView, commit: &CommitView, is_head: bool, 
             @if commit.approvable {
                 p.exactly { "Approves exactly " code { (commit.sha) } ", nothing that is pushed later." }
             }
-            @if let Some(reason) = &commit.reason {
-                p.reason { (inert(reason)) }
+            @for told in commit.reason.iter().chain(commit.data.as_ref().and_then(|data| data.over.as_ref())) {
+                p.reason { (inert(told)) }
             }
         }
     }

@@ -13,9 +13,9 @@ use sqlx::{Sqlite, Transaction};
 
 use super::layers::{Seen, chain, count, unnamed};
 use super::meta::Meta;
-use super::quota::Quota;
 use super::together::{Change, Together};
 use super::trouble::Trouble;
+use crate::Quota;
 
 /// How many readers look at once.
 const READERS: u32 = 4;

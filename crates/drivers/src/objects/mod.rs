@@ -59,6 +59,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use crate::Quota;
 use access::Access;
 use blobs::{Blobs, Bucket};
 use door::Door;
@@ -67,7 +68,6 @@ use generations::Keyring;
 pub use generations::Usage;
 use hosts::Hosts;
 use index::Index;
-pub use quota::Quota;
 use removal::Remover;
 
 use crate::Lock;

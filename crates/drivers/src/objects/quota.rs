@@ -4,29 +4,16 @@ use std::io;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
-use planner::identity::Trust;
 use s3s::{S3Error, S3ErrorCode};
 use sqlx::{Sqlite, Transaction};
 
 use super::trouble::Trouble;
+use crate::Quota;
 
 /// The least that is left free on the disk: this, or a twentieth of it.
 const LEAST_FREE: u64 = 1 << 30;
 
-/// How many bytes an environment may add to its baseline, by trust; none: any number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Quota {
-    /// Of trusted code.
-    pub trusted: Option<u64>,
-    /// Of foreign code.
-    pub foreign: Option<u64>,
-}
-
 impl Quota {
-    fn of(self, trust: Trust) -> Option<u64> {
-        if trust.is_foreign() { self.foreign } else { self.trusted }
-    }
-
     /// The limit of a generation that holds more than it may.
     pub(super) async fn exceeded(
         self,

@@ -56,6 +56,7 @@ impl Postgres {
         stock::begin(registry, row, &wanted.resource.fingerprint, &held).await.map_err(failure)?;
         let login = self.vessel(registry, &database).await?;
         self.furnish(&database, &ours).await?;
+        give(registry, &database).await.map_err(failure)?;
         self.fill(&login, &source, wanted, log).await?;
         self.settle(registry, &login).await.map_err(failure)?;
         let size = self.finish(registry, &login, log).await?;
@@ -83,7 +84,11 @@ impl Postgres {
     }
 
     /// Extensions that the administrator makes, and names of those that the data bring along as any owner may.
-    async fn parted(&self, registry: &mut PgConnection, needed: Needed) -> Result<(Needed, Vec<String>), Failure> {
+    pub(super) async fn parted(
+        &self,
+        registry: &mut PgConnection,
+        needed: Needed,
+    ) -> Result<(Needed, Vec<String>), Failure> {
         let (ours, theirs): (Needed, Needed) = needed.into_iter().partition(|(name, _)| self.offered.contains(name));
         super::template::installed(registry, &ours.keys().chain(theirs.keys()).cloned().collect()).await?;
         for name in theirs.keys() {
@@ -103,7 +108,7 @@ impl Postgres {
         Ok((ours, theirs.into_keys().collect()))
     }
 
-    /// An empty database and the role that fills it, which can reach no other.
+    /// An empty database and the role that will fill it, which can reach no other.
     async fn vessel(&self, registry: &mut PgConnection, database: &str) -> Result<Login, Failure> {
         let password = random_password().map_err(|error| Failure::transient(format!("no randomness: {error}")))?;
         let joined = self.joined(registry, database);
@@ -119,24 +124,31 @@ impl Postgres {
                 ),
             )
             .await?;
-            let place = self.tablespace();
-            run(registry, format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'{place}")).await?;
-            run(
-                registry,
-                format!(
-                    "REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC;
-                     ALTER DATABASE \"{database}\" OWNER TO \"{database}\";
-                     GRANT CREATE, TEMPORARY ON DATABASE \"{database}\" TO pg_database_owner"
-                ),
-            )
-            .await
+            self.hollow(registry, database).await
         };
         make.await.map_err(failure)?;
         Ok(Login { database: database.to_owned(), password })
     }
 
+    /// An empty database that only the administrator may enter.
+    pub(super) async fn hollow(&self, registry: &mut PgConnection, database: &str) -> Result<(), sqlx::Error> {
+        let place = self.tablespace();
+        // Closed until it is nobody else's: a role of its name would be let in.
+        let made =
+            format!("CREATE DATABASE \"{database}\" TEMPLATE template0 ENCODING 'UTF8'{place} ALLOW_CONNECTIONS false");
+        run(registry, made).await?;
+        run(
+            registry,
+            format!(
+                "REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC;
+                 ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true"
+            ),
+        )
+        .await
+    }
+
     /// What only the administrator can make, while nobody else has been in there.
-    async fn furnish(&self, database: &str, extensions: &Needed) -> Result<(), Failure> {
+    pub(super) async fn furnish(&self, database: &str, extensions: &Needed) -> Result<(), Failure> {
         let mut inside = self.server.clone().database(database).connect().await.map_err(failure)?;
         run(&mut inside, "ALTER SCHEMA public OWNER TO pg_database_owner").await.map_err(failure)?;
         for (name, schema) in extensions {
@@ -173,7 +185,7 @@ impl Postgres {
     }
 
     /// All that the loading role itself has made, since a script may leave the role that it begins as, becomes the owner's.
-    async fn settle(&self, registry: &mut PgConnection, login: &Login) -> Result<(), sqlx::Error> {
+    pub(super) async fn settle(&self, registry: &mut PgConnection, login: &Login) -> Result<(), sqlx::Error> {
         let name = &login.database;
         let own: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass \
@@ -189,8 +201,7 @@ impl Postgres {
             run(&mut inside, format!("DROP OWNED BY \"{name}\"")).await?;
             inside.close().await?;
             // The database itself went along.
-            run(registry, format!("ALTER DATABASE \"{name}\" OWNER TO \"{name}\"")).await?;
-            run(registry, format!("GRANT CREATE, TEMPORARY ON DATABASE \"{name}\" TO pg_database_owner")).await?;
+            give(registry, name).await?;
         }
         Ok(())
     }
@@ -231,6 +242,18 @@ impl Postgres {
         };
         swept.await.map_err(failure)
     }
+}
+
+/// Makes it the database of the role of its name, as whose owner it can be filled.
+pub(super) async fn give(registry: &mut PgConnection, database: &str) -> Result<(), sqlx::Error> {
+    run(
+        registry,
+        format!(
+            "ALTER DATABASE \"{database}\" OWNER TO \"{database}\";
+             GRANT CREATE, TEMPORARY ON DATABASE \"{database}\" TO pg_database_owner"
+        ),
+    )
+    .await
 }
 
 /// Bytes of a database.

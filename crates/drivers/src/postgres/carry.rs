@@ -5,13 +5,16 @@
 //! copy's own role, never by a superuser. For that moment the source belongs to the administrator: `REASSIGN OWNED` would
 //! give away databases as well.
 
+use std::collections::BTreeSet;
+
 use planner::identity::Trust;
 use planner::resource::{Failure, ResourceId};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::baseline::size_of;
-use super::environment::Wanted;
+use super::environment::{Wanted, beyond};
 use super::strategy::Weight;
+use super::template::{create, installed};
 use super::tools::Login;
 use super::{Place, Postgres, Target, exists, failure, names, registry, run};
 
@@ -30,20 +33,19 @@ impl Postgres {
                 "the database of {id} was used by foreign code: nothing is made of it"
             )));
         }
-        let password = names::database_password(&self.key, place.env, place.generation);
-        Ok(Login { database: place.name, password })
+        Ok(self.login(&place))
     }
 
-    /// What may be carried on, its name held.
+    /// What may be carried on, its name held, and which extensions it lacks.
     pub(super) async fn carried(
         &self,
         registry: &mut PgConnection,
         place: &Place<'_>,
         wanted: &Wanted<'_>,
         from: &ResourceId,
-    ) -> Result<String, Failure> {
+    ) -> Result<(Login, BTreeSet<String>), Failure> {
         let login = self.trusted(registry, from).await?;
-        let source = login.database;
+        let source = login.database.clone();
         if source == place.name {
             return Err(Failure::permanent(format!("{from} cannot be carried on into itself")));
         }
@@ -62,18 +64,20 @@ impl Postgres {
             .map_err(failure)?;
         let had = had.unwrap_or_default();
         let has = had.split_once('+').map(|(_, names)| names.split(',').collect::<Vec<_>>()).unwrap_or_default();
-        let more =
-            super::environment::beyond(registry, wanted.from.baseline(), wanted.extensions).await.map_err(failure)?;
-        match more.iter().find(|name| !has.contains(&name.as_str())) {
-            None => Ok(source),
-            Some(name) => Err(Failure::permanent(format!(
-                "the extension {name} cannot be made in data that are carried on: begin with the baseline (reset)"
-            ))),
-        }
+        let mut lacks = beyond(registry, wanted.from.baseline(), wanted.extensions).await.map_err(failure)?;
+        lacks.retain(|name| !has.contains(&name.as_str()));
+        installed(registry, &lacks).await?;
+        Ok((login, lacks))
     }
 
-    /// Copies it. Whatever happens, the source is open again afterwards.
-    pub(super) async fn carry(&self, registry: &mut PgConnection, source: &str, to: &Place<'_>) -> Result<(), Failure> {
+    /// Copies it, and makes what it lacks. Whatever happens, the source is open again afterwards.
+    pub(super) async fn carry(
+        &self,
+        registry: &mut PgConnection,
+        source: &str,
+        to: &Place<'_>,
+        lacks: &BTreeSet<String>,
+    ) -> Result<(), Failure> {
         let name = &to.name;
         sqlx::query("UPDATE databases SET carrying = $2 WHERE name = $1")
             .bind(name)
@@ -83,7 +87,32 @@ impl Postgres {
             .map_err(failure)?;
         let copied = self.copy(registry, source, to).await;
         reopen(registry, name, source).await.map_err(failure)?;
-        copied
+        copied?;
+        if lacks.is_empty() { Ok(()) } else { self.add(registry, to, lacks).await }
+    }
+
+    /// Makes extensions as the database's owner, whoever may be waiting for its administrator in there.
+    async fn add(
+        &self,
+        registry: &mut PgConnection,
+        to: &Place<'_>,
+        extensions: &BTreeSet<String>,
+    ) -> Result<(), Failure> {
+        let name = &to.name;
+        let opened = format!(
+            "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC;
+             ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true"
+        );
+        run(registry, opened).await.map_err(failure)?;
+        let mut inside = self.tools.login(&self.login(to)).connect().await.map_err(failure)?;
+        create(&mut inside, extensions).await?;
+        inside.close().await.map_err(failure)
+    }
+
+    /// How its role comes in.
+    pub(super) fn login(&self, place: &Place<'_>) -> Login {
+        let password = names::database_password(&self.key, place.env, place.generation);
+        Login { database: place.name.clone(), password }
     }
 
     async fn copy(&self, registry: &mut PgConnection, source: &str, to: &Place<'_>) -> Result<(), Failure> {
@@ -130,8 +159,7 @@ impl Postgres {
             ),
         )
         .await?;
-        let password = names::database_password(&self.key, to.env, to.generation);
-        let mut inside = self.tools.login(&Login { database: name.clone(), password }).connect().await?;
+        let mut inside = self.tools.login(&self.login(to)).connect().await?;
         run(&mut inside, format!("REASSIGN OWNED BY \"{source}\" TO pg_database_owner; DROP OWNED BY \"{source}\""))
             .await?;
         inside.close().await

@@ -140,10 +140,16 @@ impl Postgres {
                 }
             }
             DataFrom::Carry { from, baseline } => {
-                let source = self.carried(registry, place, wanted, from).await?;
-                log.line(&format!("database {} from {source} (baseline {baseline}), closed meanwhile", place.name));
+                let (source, lacks) = self.carried(registry, place, wanted, from).await?;
+                let (name, had) = (&place.name, &source.database);
                 self.begin(registry, place, wanted, &found.more).await.map_err(failure)?;
-                self.carry(registry, &source, place).await?;
+                if template::for_owners(registry, &lacks).await.map_err(failure)? {
+                    log.line(&format!("database {name} from {had} (baseline {baseline}), closed meanwhile"));
+                    self.carry(registry, had, place, &lacks).await?;
+                } else {
+                    log.line(&format!("database {name} from a dump of {had} (baseline {baseline})"));
+                    self.refill(registry, source, place, &lacks, log).await?;
+                }
             }
         }
         self.open(registry, &place.name).await.map_err(failure)?;
@@ -209,7 +215,7 @@ impl Postgres {
     async fn make_role(&self, registry: &mut PgConnection, place: &Place<'_>) -> Result<(), sqlx::Error> {
         let name = &place.name;
         let password = names::database_password(&self.key, place.env, place.generation);
-        let Allowance { connections, temporary } = self.allowance;
+        let Allowance { connections, temporary, .. } = self.allowance;
         let role_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
             .bind(name)
             .fetch_one(&mut *registry)

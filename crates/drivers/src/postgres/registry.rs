@@ -3,7 +3,7 @@
 
 use planner::identity::{EnvId, InstanceKey, ProjectName, Sha, Trust};
 use planner::names;
-use planner::resource::{Fingerprint, Observed, Outputs, Phase, Run};
+use planner::resource::{Fingerprint, Observed, Outputs, Phase, Run, Suspended};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -40,6 +40,8 @@ ALTER TABLE databases ADD COLUMN IF NOT EXISTS template text NOT NULL DEFAULT ''
 -- A copy of another environment's, and which one is closed for it at the moment.
 ALTER TABLE databases ADD COLUMN IF NOT EXISTS carried boolean NOT NULL DEFAULT false;
 ALTER TABLE databases ADD COLUMN IF NOT EXISTS carrying text;
+-- Since when it is suspended; for ever until sessions from before are to be ended. See quota.rs.
+ALTER TABLE databases ADD COLUMN IF NOT EXISTS suspended_at timestamptz;
 CREATE INDEX IF NOT EXISTS databases_by_env ON databases (env);
 CREATE TABLE IF NOT EXISTS baselines (
     version     text PRIMARY KEY,
@@ -48,8 +50,11 @@ CREATE TABLE IF NOT EXISTS baselines (
 );";
 
 const COLUMNS: &str = "r.env, r.generation, r.project, r.sha, r.trust, r.fingerprint, r.baseline, r.carried, \
-     r.complete AND d.oid IS NOT NULL AS whole, d.oid IS NOT NULL AS there \
-     FROM databases r LEFT JOIN pg_database d ON d.datname = r.name";
+     r.complete AND d.oid IS NOT NULL AS whole, d.oid IS NOT NULL AS there, \
+     CASE WHEN r.suspended_at IS NULL THEN NULL WHEN NOT a.rolcanlogin THEN 'closed' \
+     WHEN EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = a.oid \
+     AND 'default_transaction_read_only=on' = ANY (s.setconfig)) THEN 'writes' END AS suspended \
+     FROM databases r LEFT JOIN pg_database d ON d.datname = r.name LEFT JOIN pg_roles a ON a.rolname = r.name";
 
 /// A row, and whether there is a database to it.
 pub(crate) struct Entry {
@@ -78,7 +83,13 @@ impl Entry {
             text("trust")?.parse::<Trust>().ok()?,
         );
         let whole = row.try_get("whole").ok()?;
-        let outputs = Outputs { baseline: Some(text("baseline")?), commit: Some(commit), ..Outputs::default() };
+        let suspended = match row.try_get("suspended").ok()? {
+            Some("closed") => Some(Suspended::Closed),
+            Some(_) => Some(Suspended::Writes),
+            None => None,
+        };
+        let baseline = Some(text("baseline")?);
+        let outputs = Outputs { baseline, commit: Some(commit), suspended, ..Outputs::default() };
         let observed = observed(text("fingerprint")?, whole, outputs);
         Some(Entry {
             env: text("env")?.parse().ok()?,

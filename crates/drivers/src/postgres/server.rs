@@ -20,6 +20,7 @@ use super::error::ServerError;
 use super::installed::{Account, Installed};
 use super::process::{last_line, last_words, running, workers};
 use super::settings::{ADMIN, ServerSettings};
+use super::storage::Storage;
 use super::template::PRELOADED;
 use super::tools::{Tools, reach};
 
@@ -199,8 +200,9 @@ impl Server {
             }
         }
         self.own_folder(&self.settings.socket())?;
-        if let Some(storage) = self.settings.storage() {
-            storage.mount(self.account.uid, self.account.gid)?;
+        match self.settings.storage() {
+            Some(storage) => storage.mount(self.account.uid, self.account.gid)?,
+            None => Storage::needless(home)?,
         }
         Ok(())
     }

@@ -99,6 +99,20 @@ pub enum StorageError {
         /// By what, and what to do.
         what: String,
     },
+    /// The configuration no longer names it.
+    #[error(
+        "{databases} in the storage at {}, which the configuration no longer names: put storage = \"{}\" back into [database]; \
+         to do without it, remove the baselines and environments first",
+        place.display(), file.display()
+    )]
+    TakenOut {
+        /// How many lie there, in words.
+        databases: String,
+        /// Where it is mounted while it is in use.
+        place: PathBuf,
+        /// The file, as far as it is known.
+        file: PathBuf,
+    },
     /// A program refused.
     #[error("{program} failed: {said}")]
     Failed {
@@ -213,13 +227,39 @@ impl Storage {
             // Only in there is it to be seen whether databases are.
             self.mount(Uid::from_raw(0), Gid::from_raw(0))?;
         }
-        let versions = fs::read_dir(self.tablespace()).into_iter().flatten().flatten();
-        let databases = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
-        if databases.count() > 0 {
+        if self.databases().is_some_and(|count| count > 0) {
             return Err(in_use("databases are in it; remove its baselines and environments first"));
         }
         self.unmount().map_err(|error| in_use(&error.to_string()))?;
         fs::remove_file(&self.file).map_err(at(&self.file))
+    }
+
+    /// Whether the server in this folder can do without storage: no database of it may lie there. Where nobody lets us look,
+    /// it can.
+    ///
+    /// # Errors
+    /// What lies there, and what to do.
+    pub fn needless(home: &Path) -> Result<(), StorageError> {
+        let storage = Storage { file: PathBuf::from("…"), mounted_at: home.join("storage") };
+        let links = fs::read_dir(home.join("data/pg_tblspc")).into_iter().flatten().flatten();
+        let used = links.filter_map(|link| fs::read_link(link.path()).ok()).any(|to| to == storage.tablespace());
+        let databases = match storage.databases() {
+            _ if !used => return Ok(()),
+            Some(0) => return Ok(()),
+            Some(1) => "a database lies".to_owned(),
+            Some(count) => format!("{count} databases lie"),
+            None => "databases may lie".to_owned(),
+        };
+        let file = storage.mounted_from().and_then(|device| backing(&device)).unwrap_or(storage.file);
+        Err(StorageError::TakenOut { databases, place: storage.mounted_at, file })
+    }
+
+    /// How many lie in it; none if it is not mounted.
+    fn databases(&self) -> Option<usize> {
+        let versions = fs::read_dir(self.tablespace()).ok()?.flatten();
+        let inside = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
+        // Each in a folder of its number; others are for what is temporary.
+        Some(inside.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok()).count())
     }
 
     /// What there is.
@@ -263,6 +303,13 @@ impl Storage {
         };
         Ok(device.trim().to_owned())
     }
+}
+
+/// The file behind a loop device.
+fn backing(device: &str) -> Option<PathBuf> {
+    let name = device.strip_prefix("/dev/")?;
+    let file = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).ok()?;
+    Some(PathBuf::from(file.trim_end()))
 }
 
 fn make(half: &Path, size: u64) -> Result<(), StorageError> {

@@ -78,13 +78,10 @@ impl Postgres {
         };
         closed(registry).await.map_err(failure)?;
         let mut inside = self.server.clone().database(&database).connect().await.map_err(failure)?;
-        for name in extensions {
-            // Quoted, and one of those that the server itself lists. What an extension needs comes with it.
-            if let Err(error) = run(&mut inside, format!("CREATE EXTENSION IF NOT EXISTS \"{name}\" CASCADE")).await {
-                let _ = inside.close().await;
-                let _ = drop_database(registry, &database).await;
-                return Err(refused(name, error));
-            }
+        if let Err(refused) = create(&mut inside, extensions).await {
+            let _ = inside.close().await;
+            let _ = drop_database(registry, &database).await;
+            return Err(refused);
         }
         inside.close().await.map_err(failure)?;
         seal(registry, &database, &version).await.map_err(failure)?;
@@ -155,6 +152,34 @@ pub(super) async fn installed(registry: &mut PgConnection, extensions: &BTreeSet
         None => format!("postgresql-contrib (part of Debian's postgresql-{major}), or the package that brings it"),
     };
     Err(Failure::permanent(format!("the extension {name} is not installed on the database server: install {package}")))
+}
+
+/// Makes extensions in the database of this connection, and what they need with them.
+pub(super) async fn create(inside: &mut PgConnection, extensions: &BTreeSet<String>) -> Result<(), Failure> {
+    for name in extensions {
+        // Quoted, and one of those that the server itself lists.
+        let made = run(inside, format!("CREATE EXTENSION IF NOT EXISTS \"{name}\" CASCADE")).await;
+        made.map_err(|error| refused(name, error))?;
+    }
+    Ok(())
+}
+
+/// Whether a database's owner may make all of these, and what they need.
+pub(super) async fn for_owners(
+    registry: &mut PgConnection,
+    extensions: &BTreeSet<String>,
+) -> Result<bool, sqlx::Error> {
+    let names: Vec<&str> = extensions.iter().map(String::as_str).collect();
+    sqlx::query_scalar(
+        "WITH RECURSIVE versions AS (SELECT v.* FROM pg_available_extensions e \
+             JOIN pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version), \
+         needed AS (SELECT * FROM versions WHERE name::text = ANY ($1) \
+             UNION SELECT v.* FROM needed n JOIN versions v ON v.name = ANY (n.requires)) \
+         SELECT coalesce(bool_and(trusted OR NOT superuser), true) FROM needed",
+    )
+    .bind(names)
+    .fetch_one(registry)
+    .await
 }
 
 pub(super) fn refused(name: &str, error: sqlx::Error) -> Failure {

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::facts::{Begun, EnvRow, shown_version};
 use crate::identity::{EnvId, Trust};
-use crate::resource::{Action, Backend, Kind, Owner, ResourceId};
+use crate::resource::{Action, Backend, Kind, Outputs, Owner, ResourceId, Suspended};
 use crate::spec::{DataFrom, DatabaseFrom, ObjectsFrom, Spec};
 use crate::units::round_size;
 use crate::view::DataView;
@@ -14,33 +14,22 @@ impl Report<'_, '_> {
         let ready = row.ready.as_ref().filter(|_| row.serving().is_some()).map(|ready| &ready.begun);
         let begun = ready.or(row.begun.as_ref())?;
         let drawn = self.eyes.blueprints.get(env, begun.generation).ok()?;
-        let bytes = |kind| {
+        let held = |kind| {
             let part = drawn.of(kind).next()?;
-            self.eyes.inventory.seen.get(&part.id)?.outputs.bytes
+            Some(&self.eyes.inventory.seen.get(&part.id)?.outputs)
         };
         let has = |kind| drawn.of(kind).next().is_some();
         let (database, objects) = (has(Kind::Database), has(Kind::Bucket));
         let from = origin(begun, database, objects)?;
-        let (database, objects) = (bytes(Kind::Database), bytes(Kind::Bucket));
-        Some(DataView { from, at: begun.at, database, objects, over: self.over(row, database, objects) })
-    }
-
-    /// Why writes are to be suspended, or what is over the operator's limit.
-    fn over(&self, row: &EnvRow, database: Option<u64>, objects: Option<u64>) -> Option<String> {
+        let (database, objects) = (held(Kind::Database), held(Kind::Bucket));
         let limits = &self.eyes.standing.policy.limits;
-        // Databases are watched, and not stopped.
-        let suspends = |what| what == "objects" && limits.suspends(row.of.trust);
-        let over = [("database", database, limits.database), ("objects", objects, limits.objects)];
-        over.into_iter().find_map(|(what, held, limit)| {
-            let (held, limit) = (held?, limit?);
-            let suspended = if suspends(what) { "; its writes are suspended" } else { "" };
-            let line = format!(
-                "its {what}: {} of {} that `[limits] {what}` allows{suspended}",
-                round_size(held),
-                round_size(limit)
-            );
-            (held > limit).then_some(line)
-        })
+        let over = [
+            database.and_then(|held| database_over(held, limits.database)),
+            objects.and_then(|held| objects_over(held, limits.objects, limits.suspends(row.of.trust))),
+        ];
+        let over = over.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+        let bytes = |held: Option<&Outputs>| held.and_then(|held| held.bytes);
+        Some(DataView { from, at: begun.at, database: bytes(database), objects: bytes(objects), over })
     }
 
     /// Whether this generation's data are being copied, for another environment or for a baseline: its sessions end for
@@ -52,6 +41,33 @@ impl Report<'_, '_> {
             _ => false,
         })
     }
+}
+
+/// That it is over its limit, what was stopped therefore, and what to do.
+fn database_over(held: &Outputs, limit: Option<u64>) -> Option<String> {
+    let over = beyond("database", held.bytes, limit);
+    let Some(suspended) = held.suspended else { return over };
+    let over = over.unwrap_or_else(|| "its database is over its limit, or lets nobody measure it".to_owned());
+    let stopped = match suspended {
+        Suspended::Writes => {
+            "its writes are suspended: make room with `sidestage psql`, which may write (DROP, TRUNCATE, or DELETE and \
+             VACUUM FULL), or reset it"
+        }
+        Suspended::Closed => "code from outside gets no further than twice its limit, so it is closed: reset it",
+    };
+    Some(format!("{over}; {stopped}"))
+}
+
+fn objects_over(held: &Outputs, limit: Option<u64>, suspended: bool) -> Option<String> {
+    let stopped = if suspended { "; its writes are suspended: delete some, or reset it" } else { "" };
+    beyond("objects", held.bytes, limit).map(|over| format!("{over}{stopped}"))
+}
+
+/// That it holds more than it may, if it does.
+fn beyond(what: &str, held: Option<u64>, limit: Option<u64>) -> Option<String> {
+    let (held, limit) = (held?, limit?);
+    let allowed = format!("that `[limits] {what}` allows");
+    (held > limit).then(|| format!("its {what}: {} of {} {allowed}", round_size(held), round_size(limit)))
 }
 
 /// What is copied from an environment to make a thing. Objects are copied while they are used; databases are not.
@@ -101,5 +117,36 @@ impl crate::policy::Limits {
             Backend::Objects => self.objects,
             Backend::Engine => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_a_limit_says_what_was_stopped_and_what_to_do() {
+        let said = |bytes, suspended| {
+            let held = Outputs { bytes, suspended, ..Outputs::default() };
+            database_over(&held, Some(1 << 30)).unwrap_or_default()
+        };
+        assert_eq!(said(Some(1 << 30), None), "");
+        assert_eq!(said(Some(3 << 29), None), "its database: 1.5 GB of 1.0 GB that `[limits] database` allows");
+        let writes = said(Some(3 << 29), Some(Suspended::Writes));
+        assert!(
+            writes.starts_with("its database: 1.5 GB of 1.0 GB") && writes.contains("; its writes are suspended: make")
+        );
+        let closed = said(Some(3 << 30), Some(Suspended::Closed));
+        assert!(closed.starts_with("its database: 3.0 GB of 1.0 GB") && closed.ends_with("so it is closed: reset it"));
+        assert!(
+            said(None, Some(Suspended::Closed))
+                .starts_with("its database is over its limit, or lets nobody measure it; ")
+        );
+        let objects = |suspended| {
+            let held = Outputs { bytes: Some(3 << 29), ..Outputs::default() };
+            objects_over(&held, Some(1 << 30), suspended).unwrap_or_default()
+        };
+        assert_eq!(objects(false), "its objects: 1.5 GB of 1.0 GB that `[limits] objects` allows");
+        assert!(objects(true).ends_with("allows; its writes are suspended: delete some, or reset it"));
     }
 }

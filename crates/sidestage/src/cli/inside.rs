@@ -155,7 +155,8 @@ fn listen(input: Option<Box<dyn Read + Send>>) -> mpsc::Receiver<Bytes> {
 pub(super) async fn psql(client: &Client, psql: &Psql, screen: &mut Screen) -> Result<u8, Failed> {
     let access = access(client, &psql.plain, false).await?;
     let mut program = program(&access, "psql");
-    program.args(&psql.words);
+    // A person at it may write, also where its quota has suspended the writes of everybody else: that makes room again.
+    program.args(&psql.words).env("PGOPTIONS", "-c default_transaction_read_only=off");
     // Ctrl-C is for psql, which goes on.
     let _ours = signal(SignalKind::interrupt())?;
     ended(&mut program, &access, screen).await

@@ -118,9 +118,10 @@ fn table(project: &ProjectView, screen: &mut Screen) -> io::Result<()> {
         let style = screen.columns.map(|_| colour(line.commit.state));
         let text = row(&line.cells, &widths, style.as_ref());
         writeln!(screen.out, "  {text}")?;
-        if let Some(reason) = &line.commit.reason {
-            let reason = styled(screen, Style::new().dim(), &clean(reason));
-            writeln!(screen.out, "  {:width$}  {reason}", "", width = widths[0])?;
+        let over = line.commit.data.as_ref().and_then(|data| data.over.as_ref());
+        for told in line.commit.reason.iter().chain(over) {
+            let told = styled(screen, Style::new().dim(), &clean(told));
+            writeln!(screen.out, "  {:width$}  {told}", "", width = widths[0])?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use super::Config;
 /// Top-level keys that apply at once. Everything else is wired at the start.
 const AT_ONCE: [&str; 5] = ["addresses", "github", "lifetime", "limits", "project"];
 /// Limits that the drivers are given at the start.
-const AT_START: [&str; 5] = ["connections", "disk", "objects", "pids", "suspend_trusted"];
+const AT_START: [&str; 6] = ["connections", "database", "disk", "objects", "pids", "suspend_trusted"];
 
 /// Keys of `[database]` that apply at once.
 const SPARES: [&str; 2] = ["spares", "spare_disk"];
@@ -70,6 +70,7 @@ impl Config {
         (config.database.spares, config.database.spare_disk) = (new.database.spares, new.database.spare_disk);
         (config.limits.connections, config.limits.disk, config.limits.pids) = (kept.connections, kept.disk, kept.pids);
         (config.limits.objects, config.limits.suspend_trusted) = (kept.objects, kept.suspend_trusted);
+        config.limits.database = kept.database;
         config
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use drivers::github::{Access, Approvers, Hidden, Settings};
+use drivers::github::{Access, Approvers, GitHub, Hidden, Settings};
 
 use super::secret_file::{read_lines, read_password};
 use super::tables::GitHubTable;
@@ -44,12 +44,27 @@ impl Config {
     /// # Errors
     /// One line about a file. Never what stands in it.
     pub fn connection(&self, instance: &str) -> anyhow::Result<Option<Settings>> {
-        if !self.project.iter().any(|project| project.github.is_some()) {
-            return Ok(None);
+        let used = self.project.iter().any(|project| project.github.is_some());
+        used.then(|| self.github_settings(instance)).transpose()
+    }
+
+    /// Whether the files that `[github]` names, or `sidestage github connect` has left, can be used, with a project there or
+    /// none yet.
+    pub(super) fn check_github(&self) -> anyhow::Result<()> {
+        let settings = self.github_settings("")?;
+        match settings.access {
+            Access::Nobody => Ok(()),
+            _ => GitHub::new(settings).map(drop).map_err(anyhow::Error::msg),
         }
+    }
+
+    fn github_settings(&self, instance: &str) -> anyhow::Result<Settings> {
         let table = &self.github;
         let made = state_dir::github(&self.state_dir);
-        let key = |id, path: &Path| anyhow::Ok(Access::App { id, key: Hidden(read_lines(path).context("[github]")?) });
+        let key = |id, path: &Path| {
+            let key = read_lines(path).context("[github] private_key_file")?;
+            anyhow::Ok(Access::App { id, key: Hidden(key) })
+        };
         let (access, secret) = match (table.app_id, &table.private_key_file, &table.token_file) {
             (_, _, Some(token)) => (Access::Token(Hidden(read_password(token).context("[github] token_file")?)), None),
             (Some(id), Some(path), _) => (key(id, path)?, None),
@@ -76,7 +91,7 @@ impl Config {
             None => Vec::new(),
         };
         let url = table.url.trim_end_matches('/').to_owned();
-        Ok(Some(Settings { url, access, webhook_secrets, instance: instance.to_owned() }))
+        Ok(Settings { url, access, webhook_secrets, instance: instance.to_owned() })
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use drivers::Quota;
 use drivers::postgres::UpstreamSettings;
 use planner::facts::EMPTY_NAME;
 use planner::manifest::Manifest;
@@ -29,6 +30,7 @@ pub fn check_secrets(config: &Config) -> anyhow::Result<()> {
     if let Some(upstream) = config.objects_upstream() {
         drivers::objects::check_credentials(&upstream.credentials_file).context("[objects] credentials_file")?;
     }
+    config.check_github()?;
     crate::vault::Files::read(config).map(drop)
 }
 
@@ -110,9 +112,18 @@ impl Config {
 
     /// How much environments may add to their baselines' objects.
     #[must_use]
-    pub fn objects_quota(&self) -> drivers::objects::Quota {
-        let (all, foreign) = (self.limits.suspend_trusted, self.limits.objects);
-        drivers::objects::Quota { trusted: foreign.filter(|_| all), foreign }
+    pub fn objects_quota(&self) -> Quota {
+        self.quota(self.limits.objects)
+    }
+
+    /// How much their databases may hold.
+    #[must_use]
+    pub fn database_quota(&self) -> Quota {
+        self.quota(self.limits.database)
+    }
+
+    fn quota(&self, foreign: Option<u64>) -> Quota {
+        Quota { trusted: foreign.filter(|_| self.limits.suspend_trusted), foreign }
     }
 
     /// Connections to databases that may be open at once: what is awake may have its share, and as much again is about to
