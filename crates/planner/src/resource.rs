@@ -214,6 +214,9 @@ pub struct Outputs {
     /// Databases and buckets, of environments and of baselines, where it is cheap to know: bytes.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// Buckets: bytes beyond those of its baseline.
+    #[serde(default)]
+    pub added: Option<u64>,
     /// Databases: what was stopped of them, since they hold more than they may.
     #[serde(default)]
     pub suspended: Option<Suspended>,

@@ -83,7 +83,8 @@ fn observed_snapshot(snapshot: &Snapshot) -> Observed {
 }
 
 fn sizes(usage: Usage) -> Outputs {
-    Outputs { bytes: Some(usage.bytes), objects: Some(usage.objects), ..Outputs::default() }
+    let Usage { objects, bytes, own } = usage;
+    Outputs { bytes: Some(bytes), objects: Some(objects), added: Some(own), ..Outputs::default() }
 }
 
 /// Whose a bucket is.

@@ -60,7 +60,7 @@ fn database_over(held: &Outputs, limit: Option<u64>) -> Option<String> {
 
 fn objects_over(held: &Outputs, limit: Option<u64>, suspended: bool) -> Option<String> {
     let stopped = if suspended { "; its writes are suspended: delete some, or reset it" } else { "" };
-    beyond("objects", held.bytes, limit).map(|over| format!("{over}{stopped}"))
+    beyond("objects", held.added, limit).map(|over| format!("{over}{stopped}"))
 }
 
 /// That it holds more than it may, if it does.
@@ -142,8 +142,9 @@ mod tests {
             said(None, Some(Suspended::Closed))
                 .starts_with("its database is over its limit, or lets nobody measure it; ")
         );
+        // What its baseline holds does not count.
         let objects = |suspended| {
-            let held = Outputs { bytes: Some(3 << 29), ..Outputs::default() };
+            let held = Outputs { bytes: Some(7 << 30), added: Some(3 << 29), ..Outputs::default() };
             objects_over(&held, Some(1 << 30), suspended).unwrap_or_default()
         };
         assert_eq!(objects(false), "its objects: 1.5 GB of 1.0 GB that `[limits] objects` allows");
