@@ -9,6 +9,7 @@ mod managed;
 mod passthrough;
 pub(crate) mod shared;
 mod storage;
+mod storage_cli;
 mod upstream;
 
 use std::collections::BTreeSet;
