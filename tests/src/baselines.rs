@@ -1,77 +1,17 @@
 //! Baselines from end to end: made from files, refreshed beside what is used, kept back, chosen, carried on, found again.
 
-use std::path::{Path, PathBuf};
+use planner::view::{State, VersionState};
 
-use planner::identity::Sha;
-use planner::view::{CommitView, State, VersionState};
-
+use crate::data_stories::{GOODS, MANIFEST, PROJECT, Sources, dockerfile, ok, query, ready_from, sql};
 use crate::kit;
 use crate::stage::Stage;
 
-const MANIFEST: &str = "[database]\nbaseline = \"shop\"\ncarry = true\n[objects]\nbaseline = \"shop\"\n";
-
-/// A dump of a shop with so many goods.
-fn sql(goods: u32) -> String {
-    format!(
-        "CREATE TABLE goods (id integer PRIMARY KEY, name text);\nCREATE TABLE orders (id integer);\n\
-         INSERT INTO goods SELECT n, 'good ' || n FROM generate_series(1, {goods}) n;\n"
-    )
-}
-
-/// A folder with what baselines are made from, readable by PostgreSQL's user.
-struct Sources(tempfile::TempDir);
-
-impl Sources {
-    fn new() -> Sources {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::Builder::new().prefix("sidestage-data-").tempdir_in("/var/tmp").unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::create_dir(folder.path().join("files")).unwrap();
-        std::fs::write(folder.path().join("files/readme.txt"), "of the baseline").unwrap();
-        Sources(folder)
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn dump(&self, text: &str) {
-        std::fs::write(self.at("shop.sql"), text).unwrap();
-    }
-}
-
-async fn ok(stage: &Stage, words: &str) -> String {
-    let ran = stage.type_in(words, "").await;
-    assert_eq!(ran.code, 0, "{words}: {}{}", ran.out, ran.err);
-    ran.out
-}
-
-/// The answer of a commit's database to a query.
-async fn query(stage: &Stage, sha: &Sha, folder: &Path, query: &str) -> String {
-    let (asked, told) = (folder.join("query.sql"), folder.join("answer.txt"));
-    std::fs::write(&asked, query).unwrap();
-    ok(stage, &format!("psql shop {sha} -- -v ON_ERROR_STOP=1 -qAt -f {} -o {}", asked.display(), told.display()))
-        .await;
-    std::fs::read_to_string(told).unwrap().trim().to_owned()
-}
-
-fn from(commit: &CommitView) -> &str {
-    commit.data.as_ref().map_or("nothing", |data| &data.from)
-}
-
-async fn ready_from(stage: &Stage, sha: &Sha, expected: &str) {
-    let what = format!("{sha} ready, its data from {expected}");
-    let there = |commit: &CommitView| commit.state == State::Ready && from(commit) == expected;
-    stage.until(&what, || stage.commit(sha).filter(there)).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn environments_start_from_baselines_and_carry_their_data_on() {
-    const GOODS: &str = "select count(*) from goods";
     let image = kit::busybox_image();
-    let text = format!("FROM {}\nCMD [\"httpd\",\"-f\",\"-p\",\"8080\",\"-h\",\"/etc\"]\n", image.tag);
+    let text = dockerfile(&image);
     let files = [("Dockerfile", text.as_str()), (".sidestage.toml", MANIFEST)];
-    let mut stage = Stage::open(&files, "stage = \"automatic\"\nbaselines = [\"default\", \"shop\"]\n").await;
+    let mut stage = Stage::open(&files, PROJECT).await;
     let sources = Sources::new();
     sources.dump(&sql(3));
 
@@ -88,7 +28,7 @@ async fn environments_start_from_baselines_and_carry_their_data_on() {
     let made = ok(&stage, &create).await;
     assert!(made.contains("shop@1 is being made") && made.contains("shop@1: 2 tables"), "{made}");
     ready_from(&stage, &one, "shop@1").await;
-    let folder = sources.0.path();
+    let folder = sources.path();
     assert_eq!(query(&stage, &one, folder, GOODS).await, "3");
     query(&stage, &one, folder, "insert into goods values (99, 'a new one')").await;
 

@@ -1,6 +1,8 @@
 //! The command line's client against the API on a local socket: what it prints, how it ends, what it sends.
 #![allow(clippy::unwrap_used)]
 
+mod baselines;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,7 @@
 //! The console: every route, and what every answer carries.
 #![allow(clippy::unwrap_used)]
 
+mod baselines;
 pub(crate) mod fake;
 pub(crate) mod http;
 mod showing;

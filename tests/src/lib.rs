@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod conformance;
 mod console;
+mod data_stories;
 mod dns;
 mod docker;
 mod fakehub;

@@ -3,14 +3,16 @@
 
 mod behind;
 mod clients;
-mod durability;
+mod cut_off;
+pub(crate) mod durability;
 mod faults;
+mod large_removals;
 mod many_keys;
 mod model;
 mod quota;
 mod resources;
 mod sdk;
-mod second;
+pub(crate) mod second;
 mod snapshots;
 
 use std::net::SocketAddr;
@@ -174,7 +176,7 @@ impl Place {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -184,7 +186,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits until something holds, for a minute at most.
-async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
     let since = Instant::now();
     while !holds().await {
         assert!(since.elapsed() < Duration::from_secs(60), "not within a minute: {what}");

@@ -10,6 +10,7 @@ mod passthrough;
 mod quota;
 pub(crate) mod shared;
 mod storage;
+mod storage_cli;
 mod upstream;
 
 use std::collections::BTreeSet;

@@ -35,15 +35,6 @@ async fn staged(image: &kit::Busybox, branches: &[&str]) -> (Stage, Vec<Sha>) {
     (stage, shas)
 }
 
-/// Everything there is, by the engine's ids: what was made anew has another one.
-async fn world(stage: &Stage) -> Listing {
-    let mut world = Listing::new();
-    for driver in stage.instance().drivers().values() {
-        world.extend(driver.inventory(&Scope::All).await.unwrap());
-    }
-    world
-}
-
 fn ids(world: &Listing) -> BTreeMap<String, Option<String>> {
     world.iter().map(|(id, seen)| (id.to_string(), seen.outputs.id.clone())).collect()
 }
@@ -52,7 +43,7 @@ fn ids(world: &Listing) -> BTreeMap<String, Option<String>> {
 async fn a_lost_store_loses_and_doubles_nothing() {
     let image = kit::busybox_image();
     let (mut stage, shas) = staged(&image, &["one", "two", "three"]).await;
-    let before = world(&stage).await;
+    let before = stage.world().await;
     let config = stage.stop().await;
     for file in ["sidestage.db", "sidestage.db-wal", "sidestage.db-shm"] {
         let _ = std::fs::remove_file(config.state_dir.join(file));
@@ -63,7 +54,7 @@ async fn a_lost_store_loses_and_doubles_nothing() {
         assert_eq!(commit.generation, 1);
         assert_eq!(stage.get(&format!("{}/hostname", commit.url)).await.status, 200);
     }
-    assert_eq!(ids(&world(&stage).await), ids(&before));
+    assert_eq!(ids(&stage.world().await), ids(&before));
     stage.close().await;
 }
 
@@ -71,12 +62,12 @@ async fn a_lost_store_loses_and_doubles_nothing() {
 async fn a_restart_interrupts_nothing() {
     let image = kit::busybox_image();
     let (mut stage, shas) = staged(&image, &["stays"]).await;
-    let before = world(&stage).await;
+    let before = stage.world().await;
     let config = stage.stop().await;
     stage.start(config).await;
     let commit = stage.reaches(&shas[0], &[State::Ready]).await;
     assert_eq!(stage.get(&format!("{}/hostname", commit.url)).await.status, 200);
-    assert_eq!(ids(&world(&stage).await), ids(&before));
+    assert_eq!(ids(&stage.world().await), ids(&before));
     stage.close().await;
 }
 
@@ -93,18 +84,18 @@ async fn a_second_sidestage_on_the_same_folder_refuses() {
 async fn a_container_deleted_from_outside_comes_back_with_its_data() {
     let image = kit::busybox_image();
     let (stage, shas) = staged(&image, &["one"]).await;
-    let before = world(&stage).await;
+    let before = stage.world().await;
     let web = before.keys().find(|id| id.kind == Kind::Container).unwrap();
     stage.instance().drivers()[&web.backend].remove(web).await.unwrap();
     let old = before[web].outputs.id.clone();
     let begun = std::time::Instant::now();
-    while world(&stage).await.get(web).is_none_or(|seen| seen.outputs.id == old) {
+    while stage.world().await.get(web).is_none_or(|seen| seen.outputs.id == old) {
         assert!(begun.elapsed() < Duration::from_secs(60), "the container does not come back");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     stage.reaches(&shas[0], &[State::Ready]).await;
     let kept = |world: &Listing| world.keys().filter(|id| id.kind == Kind::Database).cloned().collect::<Vec<_>>();
-    assert_eq!(kept(&world(&stage).await), kept(&before));
+    assert_eq!(kept(&stage.world().await), kept(&before));
     stage.close().await;
 }
 
@@ -112,7 +103,7 @@ async fn a_container_deleted_from_outside_comes_back_with_its_data() {
 async fn a_database_server_that_dies_comes_back_and_nothing_is_made_anew() {
     let image = kit::busybox_image();
     let (stage, shas) = staged(&image, &["one"]).await;
-    let before = world(&stage).await;
+    let before = stage.world().await;
     let folder = sidestage::state_dir::services(&stage.instance().config().state_dir);
     let pid_file = folder.join("postgres/data/postmaster.pid");
     let pid: i32 = std::fs::read_to_string(pid_file).unwrap().lines().next().unwrap().parse().unwrap();
@@ -125,6 +116,6 @@ async fn a_database_server_that_dies_comes_back_and_nothing_is_made_anew() {
     }
     stage.look().await;
     stage.reaches(&shas[0], &[State::Ready]).await;
-    assert_eq!(ids(&world(&stage).await), ids(&before));
+    assert_eq!(ids(&stage.world().await), ids(&before));
     stage.close().await;
 }

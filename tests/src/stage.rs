@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use console::Ask;
+use drivers::{Listing, Scope};
 use planner::identity::Sha;
 use planner::view::{CommitView, State, View};
 use sidestage::config::Config;
@@ -102,6 +103,15 @@ impl Stage {
         let (reply, looked) = oneshot::channel();
         self.instance().doors().ask.send(Ask::Look("shop".to_owned(), reply)).await.unwrap();
         looked.await.unwrap().unwrap();
+    }
+
+    /// Everything there is, by the engine's ids: what was made anew has another one.
+    pub(crate) async fn world(&self) -> Listing {
+        let mut world = Listing::new();
+        for driver in self.instance().drivers().values() {
+            world.extend(driver.inventory(&Scope::All).await.unwrap());
+        }
+        world
     }
 
     pub(crate) fn view(&self) -> Arc<View> {

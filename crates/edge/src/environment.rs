@@ -51,10 +51,17 @@ impl Proxy {
                 let newest = self.doors.tables();
                 return pages::state(env_route(&newest, host).unwrap_or(route), form);
             };
+            let asking = self.doors.visits.ask(&upstream.container);
+            if !names(&self.doors.tables(), host, upstream) {
+                // Moved just now, and the old container may be on its way out.
+                continue;
+            }
             exchange.direct(&Canonical::of(&route.url, host), asked, visitor);
             let Exchange { request, progress, upgrade } = exchange;
             let failed = match forward::send(&self.pool, upstream, request, &progress, self.patience.first_byte).await {
-                Ok((response, lease)) => return self.reply(route, response, lease, upgrade, visit, form),
+                Ok((response, lease)) => {
+                    return self.reply(route, response, lease.holding(asking), upgrade, visit, form);
+                }
                 Err(failed) => failed,
             };
             tracing::debug!(env = %route.env, %failed, "an application did not answer");
@@ -124,9 +131,7 @@ impl Proxy {
     /// Waits a moment for a route to another upstream: what could not be reached may have been replaced just now.
     async fn moved(&self, host: &str, from: &Upstream) -> bool {
         let mut tables = self.doors.tables.clone();
-        let newer = tables.wait_for(|tables| {
-            env_route(tables, host).is_none_or(|route| !matches!(&route.door, Door::Open(upstream) if upstream == from))
-        });
+        let newer = tables.wait_for(|tables| !names(tables, host, from));
         matches!(tokio::time::timeout(self.patience.reroute, newer).await, Ok(Ok(_)))
     }
 
@@ -187,6 +192,11 @@ fn env_route<'a>(tables: &'a Tables, host: &str) -> Option<&'a EnvRoute> {
         Some(Route::Env(route)) => Some(route),
         _ => None,
     }
+}
+
+/// Whether requests to this host go to that upstream.
+fn names(tables: &Tables, host: &str, to: &Upstream) -> bool {
+    env_route(tables, host).is_some_and(|route| matches!(&route.door, Door::Open(upstream) if upstream == to))
 }
 
 fn is_browser(request: &Request<Incoming>) -> bool {

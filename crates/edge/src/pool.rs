@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::Outgoing;
 use crate::patience::Patience;
+use crate::visits::Asking;
 
 /// More idle connections than this to one upstream are closed at once.
 const IDLE_PER_UPSTREAM: usize = 64;
@@ -102,7 +103,7 @@ impl Pool {
     }
 
     fn lease(self: &Arc<Self>, upstream: &Upstream, sender: SendRequest<Outgoing>, ended: CancellationToken) -> Lease {
-        Lease { sender, ended, upstream: upstream.clone(), pool: Arc::clone(self) }
+        Lease { sender, ended, upstream: upstream.clone(), pool: Arc::clone(self), asking: None }
     }
 
     fn put(&self, upstream: Upstream, sender: SendRequest<Outgoing>, ended: CancellationToken) {
@@ -129,12 +130,19 @@ pub(crate) struct Lease {
     pub(crate) ended: CancellationToken,
     upstream: Upstream,
     pool: Arc<Pool>,
+    asking: Option<Asking>,
 }
 
 impl Lease {
+    /// The request that it is used for is answered when it is given back or dropped.
+    pub(crate) fn holding(self, asking: Asking) -> Lease {
+        Lease { asking: Some(asking), ..self }
+    }
+
     /// The answer has been read in full.
     pub(crate) fn give_back(self) {
-        let Lease { mut sender, ended, upstream, pool } = self;
+        let Lease { mut sender, ended, upstream, pool, asking } = self;
+        drop(asking);
         if sender.is_ready() {
             pool.put(upstream, sender, ended);
         } else if !sender.is_closed() {

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use drivers::{Driver, Listing, Log, Secrets, Veil};
+use edge::Visits;
+use futures_util::future::join_all;
 use planner::event::{CallId, Event};
-use planner::resource::{Action, Backend, Failure, Kind, Observed, Resource, ResourceId};
+use planner::resource::{Action, Backend, Failure, Kind, Observed, Reason, Resource, ResourceId};
 use planner::spec::Spec;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,8 @@ use crate::state_dir::StateDir;
 
 /// How long a rest or a removal may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a generation that another has replaced may take to answer what it has been asked.
+const ANSWERS: Duration = Duration::from_secs(15);
 /// How long after its deadline an ensure is waited for: drivers give up by themselves then, and say what they know. The
 /// core waits a little longer still, so that their reason reaches it.
 const LEEWAY: Duration = Duration::from_secs(5);
@@ -28,6 +32,7 @@ pub struct Calls {
     drivers: BTreeMap<Backend, Arc<dyn Driver>>,
     dir: Arc<StateDir>,
     secrets: Secrets,
+    visits: Arc<Visits>,
     under_way: BTreeMap<CallId, CancellationToken>,
     writing: Writing,
 }
@@ -42,10 +47,16 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Calls {
-    /// Nothing under way yet. No value of `secrets` gets into a log or into the reason of a failure.
+    /// Nothing under way yet. No value of `secrets` gets into a log or into the reason of a failure. What has been replaced
+    /// goes when `visits` knows of no request that it has not answered.
     #[must_use]
-    pub fn new(drivers: BTreeMap<Backend, Arc<dyn Driver>>, dir: Arc<StateDir>, secrets: Secrets) -> Calls {
-        Calls { drivers, dir, secrets, under_way: BTreeMap::new(), writing: Writing::default() }
+    pub fn new(
+        drivers: BTreeMap<Backend, Arc<dyn Driver>>,
+        dir: Arc<StateDir>,
+        secrets: Secrets,
+        visits: Arc<Visits>,
+    ) -> Calls {
+        Calls { drivers, dir, secrets, visits, under_way: BTreeMap::new(), writing: Writing::default() }
     }
 
     /// Which logs are being written.
@@ -76,13 +87,14 @@ impl Calls {
             }
             Action::Rest(..) | Action::Remove(..) => Listing::new(),
         };
+        let answered = self.answered(&action, seen);
         let veil = self.veil(&action);
         let (log, end) = self.log(&action);
         let log = log.behind(&veil);
         tokio::spawn(async move {
             let id = action.id().clone();
             let result = tokio::select! {
-                result = perform(&*driver, action, &needs, &log) => result,
+                result = perform(&*driver, action, &needs, &log, answered) => result,
                 () = cut.cancelled() => Err(Failure::Cancelled),
             };
             let result = result.map_err(|failure| failure.map(|text| veil.hide(&text).into_owned()));
@@ -94,6 +106,26 @@ impl Calls {
             drop(end);
             let _ = input.send(Input::Event(Event::Returned { call, result }));
         });
+    }
+
+    /// Ends when nobody waits for answers any more of a generation that goes because another serves in its place. Its
+    /// processes end together, since the one that answers may need the others.
+    fn answered(&self, action: &Action, seen: &Listing) -> impl Future<Output = ()> + use<> {
+        let replaced = match action {
+            Action::Remove(id, Reason::Replaced | Reason::Superseded) => Some(id),
+            _ => None,
+        };
+        let of_it = |id: &ResourceId| {
+            replaced.is_some_and(|gone| gone.owner == id.owner && gone.generation == id.generation)
+                && id.kind == Kind::Container
+        };
+        let asked = seen.iter().filter(|(id, _)| of_it(id));
+        let asked: Vec<String> = asked.filter_map(|(_, seen)| seen.outputs.id.clone()).collect();
+        let visits = self.visits.clone();
+        async move {
+            let answered = asked.iter().map(|container| visits.answered(container));
+            let _ = tokio::time::timeout(ANSWERS, join_all(answered)).await;
+        }
     }
 
     /// What hides the secrets that the thing may know.
@@ -149,7 +181,13 @@ impl Drop for End {
     }
 }
 
-async fn perform(driver: &dyn Driver, action: Action, needs: &Listing, log: &Log) -> Result<Option<Observed>, Failure> {
+async fn perform(
+    driver: &dyn Driver,
+    action: Action,
+    needs: &Listing,
+    log: &Log,
+    answered: impl Future<Output = ()>,
+) -> Result<Option<Observed>, Failure> {
     match action {
         Action::Ensure(resource) => {
             let ensured = driver.ensure(&resource, needs, log);
@@ -158,7 +196,11 @@ async fn perform(driver: &dyn Driver, action: Action, needs: &Listing, log: &Log
         Action::Rest(id, run) => in_time(DEADLINE, &id, driver.rest(&id, run)).await.map(|()| None),
         Action::Remove(id, reason) => {
             info!(%id, ?reason, "remove");
-            in_time(DEADLINE, &id, driver.remove(&id)).await.map(|()| None)
+            let removed = async {
+                answered.await;
+                driver.remove(&id).await
+            };
+            in_time(DEADLINE, &id, removed).await.map(|()| None)
         }
     }
 }

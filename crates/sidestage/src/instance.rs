@@ -202,7 +202,8 @@ impl Instance {
     fn run_loop(&self, core: Core, rows: Vec<Row>, store: Store, setup: Setup, ends: Ends) {
         let mailbox = mpsc::unbounded_channel();
         let drivers = &self.world.drivers;
-        let calls = Calls::new(drivers.clone(), self.dir.clone(), self.world.docker.secrets().clone());
+        let secrets = self.world.docker.secrets().clone();
+        let calls = Calls::new(drivers.clone(), self.dir.clone(), secrets, ends.visits.clone());
         let logs = Logs::new(self.dir.clone(), self.world.docker.clone(), calls.writing());
         let inside = Inside::new(
             self.world.docker.clone(),

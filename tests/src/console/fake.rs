@@ -10,7 +10,7 @@ use console::{Ask, Doors, Links, Settings};
 use planner::command::{Actor, Command};
 use planner::identity::{InstanceKey, ProjectName, Ref, Sha, Time, Trust};
 use planner::secrets::{Place, SecretView};
-use planner::view::{CommitView, DataView, ProjectView, RefView, State, View};
+use planner::view::{BaselineView, CommitView, DataView, ProjectView, RefView, State, VersionState, VersionView, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
 thread_local! {
@@ -108,6 +108,47 @@ pub(crate) fn usual() -> View {
         reference(Ref::Pull(9), "Help", vec![foreign]),
         reference(Ref::Branch("main".to_owned()), "main", vec![main]),
     ])
+}
+
+/// A baseline with a version of every kind: failed, kept back, being made, current and used, and the one before it.
+pub(crate) fn shop() -> BaselineView {
+    let version = |number: u32, state: VersionState, reason: Option<&str>| VersionView {
+        version: format!("shop@{number}"),
+        number,
+        state,
+        reason: reason.map(str::to_owned),
+        by: (number != 4).then(|| "ann".to_owned()),
+        asked: Some(now()),
+        sealed: (!matches!(state, VersionState::Making | VersionState::Failed)).then(now),
+        database: Some(u64::from(number) << 30),
+        tables: Some(u64::from(number) * 10),
+        objects: Some(5 << 20),
+        count: Some(7),
+        users: if state == VersionState::Current { vec!["shop 0a0a0a0".to_owned()] } else { Vec::new() },
+        spares: if state == VersionState::Current { (1, 2) } else { (0, 0) },
+        logs: vec!["database".to_owned(), "objects".to_owned()],
+    };
+    let versions = vec![
+        version(5, VersionState::Making, Some("waits: 1 before it; 2 baselines at once")),
+        version(4, VersionState::Kept, Some("it has 40 tables, and the current one has 50")),
+        version(3, VersionState::Failed, Some("line 7: relation \"goods\" does not exist")),
+        version(2, VersionState::Current, None),
+        version(1, VersionState::Ready, None),
+    ];
+    BaselineView {
+        name: "shop".to_owned(),
+        current: Some("shop@2".to_owned()),
+        database: Some("/srv/<shop>.dump".to_owned()),
+        objects: Some("/srv/files".to_owned()),
+        mask: Some("/srv/mask.sql".to_owned()),
+        extensions: Vec::new(),
+        every: Some("0 3 * * *".to_owned()),
+        due: Some(now().after(std::time::Duration::from_secs(2 * 3600))),
+        trouble: Some("the one before was not done yet".to_owned()),
+        max_shrink: 40,
+        projects: vec!["shop".parse().unwrap()],
+        versions,
+    }
 }
 
 /// The fake itself, held by the test.

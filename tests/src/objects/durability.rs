@@ -21,7 +21,7 @@ const SERVE: &str = "OBJECTS_TEST_SERVE";
 /// Endpoint, bucket and file of credentials, when its blobs live in a bucket.
 const BEHIND: &str = "OBJECTS_TEST_BEHIND";
 
-fn behind(told: Option<&str>) -> Settings {
+pub(super) fn behind(told: Option<&str>) -> Settings {
     let upstream = told.filter(|told| !told.is_empty()).map(|told| {
         let [endpoint, bucket, file] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
         Upstream {
@@ -122,12 +122,12 @@ async fn killed_and_found(told: &str) {
     place.close().await;
 }
 
-async fn index_of(dir: &Path) -> SqliteConnection {
+pub(super) async fn index_of(dir: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(dir.join("index.sqlite"));
     SqliteConnection::connect_with(&options).await.unwrap()
 }
 
-pub(super) async fn rows(dir: &Path, what: &'static str) -> i64 {
+pub(crate) async fn rows(dir: &Path, what: &'static str) -> i64 {
     let mut index = index_of(dir).await;
     let (count,): (i64,) = sqlx::query_as(what).fetch_one(&mut index).await.unwrap();
     index.close().await.unwrap();

@@ -58,7 +58,7 @@ pub(super) async fn port() -> u16 {
 }
 
 /// A file with these credentials.
-pub(super) fn credentials(file: &Path, id: &str, secret: &str) {
+pub(crate) fn credentials(file: &Path, id: &str, secret: &str) {
     std::fs::write(file, format!("access_key_id = {id}\nsecret_access_key = {secret}\n")).unwrap();
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod operator;
+mod schedule;
 mod sleep;
 
 use planner::command::Command;
@@ -21,7 +22,7 @@ use super::world::{Fate, World};
 pub type Scene = (&'static str, fn(u64) -> Result<(), String>);
 
 /// All scenes.
-pub const SCENES: [Scene; 24] = [
+pub const SCENES: [Scene; 25] = [
     ("a place passes on to the newest commit of the same ref", place_passes_on),
     ("the newest runnable commit is wanted, whatever was pushed since", newest_runnable),
     ("what was held back stays held when others come", held_stays_held),
@@ -46,6 +47,7 @@ pub const SCENES: [Scene; 24] = [
     ("foreign code gets the baseline set aside for it", baselines::forks_get_their_own),
     ("data are carried on, and not after a rewrite", baselines::data_are_carried_on),
     ("a clone made ahead is claimed, and the next is made", baselines::spares_are_refilled),
+    ("the clock refreshes, once for all that was missed", schedule::the_clock_refreshes),
 ];
 
 /// Plays all scenes, some times each.

@@ -68,13 +68,17 @@ impl Visitor {
         self.send(url, "POST", Some(("multipart/form-data; boundary=limit", body))).await
     }
 
-    async fn send(&self, url: &str, method: &str, form: Option<(&str, String)>) -> anyhow::Result<Answer> {
+    /// Any request, with a body of this type.
+    ///
+    /// # Errors
+    /// As [`Visitor::get`].
+    pub async fn send(&self, url: &str, method: &str, content: Option<(&str, String)>) -> anyhow::Result<Answer> {
         let (authority, path) = split(url)?;
         let mut request = Request::builder().method(method).uri(path).header(HOST, authority);
         let mut body = String::new();
-        if let Some((kind, content)) = form {
+        if let Some((kind, text)) = content {
             request = request.header(CONTENT_TYPE, kind);
-            body = content;
+            body = text;
         }
         let request = request.body(Full::new(Bytes::from(body)))?;
         tokio::time::timeout(PATIENCE, self.exchange(request)).await.with_context(|| format!("{url}: no answer"))?

@@ -81,10 +81,10 @@ impl Folder {
         Ok(Box::pin(ReaderStream::with_capacity(file.take(range.end - range.start), CHUNK)))
     }
 
-    /// Writes these one after the other, durably.
+    /// Writes these one after the other into a new file, durably.
     pub(super) async fn join(
         &self,
-        name: &str,
+        (name, target): (&str, File),
         pieces: &[Piece],
         mut digests: Option<Digests>,
     ) -> io::Result<Option<Sum>> {
@@ -92,7 +92,7 @@ impl Folder {
         for piece in pieces {
             sources.push(self.open(&piece.name).await?.into_std().await);
         }
-        let mut target = self.create(name).await?.into_std().await;
+        let mut target = target.into_std().await;
         let copying = tokio::task::spawn_blocking(move || {
             for mut source in sources {
                 match &mut digests {

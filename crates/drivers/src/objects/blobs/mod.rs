@@ -107,9 +107,7 @@ impl Blobs {
     pub(super) async fn create(&self, whose: &str) -> io::Result<Writer> {
         match &*self.home {
             Home::Folder(folder) => {
-                let name = folder.name().await?;
-                let fresh = self.claim(name);
-                let file = folder.create(&fresh.name).await?;
+                let (fresh, file) = self.file(folder).await?;
                 Ok(Writer { fresh, way: Way::File(BufWriter::with_capacity(BUFFER, file)) })
             }
             Home::Bucket(bucket) => {
@@ -118,6 +116,14 @@ impl Blobs {
                 Ok(Writer { fresh, way: Way::Sending(sending) })
             }
         }
+    }
+
+    /// A new file. It is made to the end also when nobody waits any more, and removed then: one that is made after its name
+    /// was given up would stay there.
+    async fn file(&self, folder: &Folder) -> io::Result<(Fresh, File)> {
+        let (fresh, folder) = (self.claim(folder.name().await?), folder.clone());
+        let making = tokio::spawn(async move { folder.create(&fresh.name).await.map(|file| (fresh, file)) });
+        making.await.map_err(io::Error::other)?
     }
 
     /// Makes everything that was written survive a power failure: cheaper than one by one when there is much.
@@ -145,9 +151,8 @@ impl Blobs {
     ) -> io::Result<(Fresh, Option<Sum>)> {
         match &*self.home {
             Home::Folder(folder) => {
-                let name = folder.name().await?;
-                let fresh = self.claim(name);
-                let sum = folder.join(&fresh.name, &pieces, digests).await?;
+                let (fresh, file) = self.file(folder).await?;
+                let sum = folder.join((&fresh.name, file), &pieces, digests).await?;
                 Ok((fresh, sum))
             }
             Home::Bucket(bucket) => {
