@@ -27,6 +27,8 @@ use crate::stage::Stage;
 const COMES_UP: Duration = Duration::from_secs(900);
 /// The most that a page or a worker may take.
 const ANSWERS: Duration = Duration::from_secs(60);
+/// How long one look for something on a page may wait.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What an operator says of such a project.
 const PROJECT: &str = "stage = \"automatic\"\nimages = [\"redis:7\"]\n";
@@ -133,10 +135,17 @@ impl Story {
 
     /// Waits for an element of the page that is open.
     async fn sees(&self, commit: &CommitView, xpath: &str) {
-        let waiting = self.browser.client.wait().at_most(ANSWERS).for_element(Locator::XPath(xpath));
-        if let Err(error) = waiting.await {
-            let page = self.browser.client.source().await.unwrap();
-            panic!("{}: {xpath}: {error}\n{page}\n{}", self.name, self.logs(commit).await);
+        let (client, begun) = (&self.browser.client, Instant::now());
+        while let Err(error) = client.wait().at_most(LOOK).for_element(Locator::XPath(xpath)).await {
+            let page = client.source().await.unwrap();
+            if begun.elapsed() > ANSWERS {
+                panic!("{}: {xpath}: {error}\n{page}\n{}", self.name, self.logs(commit).await);
+            }
+            // Other tests' networks come and go, and the browser gives up a connection that it is just making. A person
+            // would reload; that it fails once more shows in the next look.
+            if page.contains("ERR_NETWORK_CHANGED") {
+                let _ = client.refresh().await;
+            }
         }
     }
 
