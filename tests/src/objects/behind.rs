@@ -130,6 +130,13 @@ async fn a_bucket_that_cannot_be_used_says_so_at_the_start() {
     let away = Upstream { endpoint: Some("http://127.0.0.1:9".to_owned()), ..upstream.clone() };
     let text = refused(dir.path(), at(&away)).await;
     assert!(text.contains("cannot be used") && !text.contains('\n'), "{text}");
+    // It says yes to everything, in words that are not S3's.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let strange = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async { axum::serve(listener, axum::Router::new().fallback(|| async { "yes" })).await });
+    let text = refused(dir.path(), at(&Upstream { endpoint: Some(strange), ..upstream.clone() })).await;
+    assert!(text.contains("cannot be used") && text.contains("XML") && !text.contains('\n'), "{text}");
+    serving.abort();
     let file = dir.path().join("open");
     std::fs::write(&file, "access_key_id = a\nsecret_access_key = b\n").unwrap();
     let open = Upstream { credentials_file: file, ..upstream };

@@ -79,6 +79,7 @@ pub(super) fn status<E>(why: &SdkError<E>) -> Option<u16> {
 pub(super) fn reason<E: ProvideErrorMetadata + Error + 'static>(why: &SdkError<E>) -> String {
     match (why.code(), status(why)) {
         (Some(code), _) => format!("{code}: {}", why.message().unwrap_or("without a reason")),
+        // One that agrees is not understood, which is told below.
         (None, Some(status @ 300..)) if why.as_service_error().is_some() => format!("it answers {status}"),
         _ => {
             let (mut text, mut inner) = (why.to_string(), why.source());
