@@ -1,15 +1,15 @@
 //! Data that go from commit to commit, until somebody rewrites history.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use planner::identity::InstanceKey;
 use planner::names;
 use planner::view::CommitView;
 use sidestage::demo::visitor::Answer;
 
-use super::{GOODS, ok, opened, pushed, query, ready_from};
+use super::{GOODS, furnished, ok, pushed, query, ready_from};
 use crate::kit;
+use crate::objects::second::client;
 use crate::stage::Stage;
 
 /// An environment's bucket, met through the outer edge as its application's clients meet it.
@@ -24,15 +24,8 @@ impl<'a> Bucket<'a> {
         let config = stage.instance().config();
         let key = InstanceKey::new(std::fs::read(config.state_dir.join("instance.key")).unwrap().try_into().unwrap());
         let (id, secret) = names::bucket_keys(&key, &commit.env, commit.generation);
-        let s3 = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("staging"))
-            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .endpoint_url(format!("http://{}:{}", config.domain, config.listen.http.port()))
-            .force_path_style(true)
-            .build();
-        Bucket { stage, s3: Client::from_conf(s3), name: names::bucket(&commit.env) }
+        let endpoint = format!("http://{}:{}", config.domain, config.listen.http.port());
+        Bucket { stage, s3: client(&endpoint, &id, &secret), name: names::bucket(&commit.env) }
     }
 
     async fn send(&self, request: PresignedRequest, content: Option<&str>) -> Answer {
@@ -72,9 +65,7 @@ fn an_hour() -> PresigningConfig {
 async fn data_go_from_commit_to_commit_and_a_rewrite_begins_with_the_baseline_again() {
     const KEYS: [&str; 4] = ["readme.txt", "one.txt", "two.txt", "three.txt"];
     let image = kit::busybox_image();
-    let (stage, sources) = opened(&image).await;
-    sources.dump(&super::sql(3));
-    ok(&stage, &format!("{} --wait", sources.create())).await;
+    let (stage, sources) = furnished(&image).await;
     let folder = sources.path();
     let insert = |id: u32| format!("insert into goods values ({id}, 'a new one')");
 

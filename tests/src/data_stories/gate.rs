@@ -1,7 +1,6 @@
 //! An S3 server with a few hundred objects, one of which nobody gets before the gate is opened.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,6 +9,9 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::Sources;
+use crate::objects::second::credentials;
 
 /// How many objects it has. A few batches of a snapshot.
 pub(super) const COUNT: usize = 500;
@@ -38,11 +40,16 @@ impl Gate {
         Gate { address, doors, serving }
     }
 
-    /// The options of `baseline create` that read from it.
-    pub(super) fn options(&self, folder: &Path) -> String {
-        let file: PathBuf = folder.join("keys");
-        crate::objects::second::credentials(&file, "anybody", "whatever");
-        format!("--objects s3://theirs --endpoint http://{} --credentials-file {}", self.address, file.display())
+    /// The command that makes `shop` of the dump and of what it has.
+    pub(super) fn create(&self, sources: &Sources) -> String {
+        let (dump, file) = (sources.at("shop.sql"), sources.at("keys"));
+        credentials(&file, "anybody", "whatever");
+        format!(
+            "baseline create shop --database {} --objects s3://theirs --endpoint http://{} --credentials-file {}",
+            dump.display(),
+            self.address,
+            file.display()
+        )
     }
 
     /// Waits until somebody stands before the gate.

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::gate::{COUNT, Gate};
 use super::server::{Superuser, nothing_leaks};
-use super::{GOODS, current, endless, ok, opened, pushed, query, ready_from, shop, sql};
+use super::{GOODS, current, endless, furnished, ok, opened, pushed, query, ready_from, shop, sql};
 use crate::cli::run;
 use crate::kit;
 use crate::objects::until;
@@ -124,14 +124,9 @@ async fn a_snapshot_that_was_cut_off_is_completed() {
     let (mut stage, sources) = opened(&image).await;
     let gate = Gate::start().await;
     sources.dump(&sql(3));
-    let create = format!(
-        "baseline create shop --database {} {}",
-        sources.at("shop.sql").display(),
-        gate.options(sources.path())
-    );
 
     let process = Process::takes_over(&mut stage).await;
-    process.ok(&create).await;
+    process.ok(&gate.create(&sources)).await;
     gate.held().await;
     let shown = process.ok("baseline show shop").await;
     assert!(shown.contains("none yet") && shown.contains("shop@1        making"), "{shown}");
@@ -148,10 +143,8 @@ async fn a_snapshot_that_was_cut_off_is_completed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_that_was_cut_off_goes_on_and_what_serves_serves() {
     let image = kit::busybox_image();
-    let (mut stage, sources) = opened(&image).await;
+    let (mut stage, sources) = furnished(&image).await;
     let superuser = Superuser::of(stage.instance().config());
-    sources.dump(&sql(3));
-    ok(&stage, &format!("{} --wait", sources.create())).await;
     let sha = pushed(&stage, "refs/heads/main", "one").await;
     ready_from(&stage, &sha, "shop@1").await;
     query(&stage, &sha, sources.path(), "insert into goods values (101, 'a new one')").await;
@@ -186,10 +179,8 @@ async fn a_reset_that_was_cut_off_goes_on_and_what_serves_serves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_were_being_carried_on_are_open_again_and_carried_on() {
     let image = kit::busybox_image();
-    let (mut stage, sources) = opened(&image).await;
+    let (mut stage, sources) = furnished(&image).await;
     let superuser = Superuser::of(stage.instance().config());
-    sources.dump(&sql(3));
-    ok(&stage, &format!("{} --wait", sources.create())).await;
     let one = pushed(&stage, "refs/heads/main", "one").await;
     let commit = ready_from(&stage, &one, "shop@1").await;
     let folder = sources.path();

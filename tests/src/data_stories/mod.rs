@@ -80,6 +80,14 @@ async fn opened(image: &kit::Busybox) -> (Stage, Sources) {
     (stage, Sources::new())
 }
 
+/// The same with the baseline made, of three goods and one file.
+async fn furnished(image: &kit::Busybox) -> (Stage, Sources) {
+    let (stage, sources) = opened(image).await;
+    sources.dump(&sql(3));
+    ok(&stage, &format!("{} --wait", sources.create())).await;
+    (stage, sources)
+}
+
 pub(crate) async fn ok(stage: &Stage, words: &str) -> String {
     let ran = stage.type_in(words, "").await;
     assert_eq!(ran.code, 0, "{words}: {}{}", ran.out, ran.err);

@@ -13,8 +13,7 @@ async fn a_load_is_ended_by_removing_what_it_makes() {
     let (stage, sources) = opened(&image).await;
     let (gate, superuser) = (Gate::start().await, Superuser::of(stage.instance().config()));
     sources.dump(&endless(3));
-    let dump = sources.at("shop.sql");
-    let create = format!("baseline create shop --database {} {}", dump.display(), gate.options(sources.path()));
+    let create = gate.create(&sources);
 
     // Both halves are in the middle.
     ok(&stage, &create).await;

@@ -63,7 +63,7 @@ pub(crate) fn credentials(file: &Path, id: &str, secret: &str) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-pub(super) fn client(endpoint: &str, id: &str, secret: &str) -> Client {
+pub(crate) fn client(endpoint: &str, id: &str, secret: &str) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
