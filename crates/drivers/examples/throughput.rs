@@ -4,7 +4,7 @@
 //! one behind.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, TcpListener as Std, TcpStream};
+use std::net::{self, Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -231,7 +231,7 @@ struct Rclone {
 impl Rclone {
     fn start(program: &str, folder: &Path) -> Result<Rclone> {
         std::fs::create_dir_all(folder.join(BUCKET))?;
-        let port = Std::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = Command::new(program);
         command.args(["serve", "s3", "--config", "", "--auth-key", &KEYS.join(",")]);
         command.args(["--addr", &format!("127.0.0.1:{port}")]).arg(folder);

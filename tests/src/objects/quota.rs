@@ -2,7 +2,8 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
-use drivers::objects::{Quota, Settings};
+use drivers::Quota;
+use drivers::objects::Settings;
 use planner::spec::{DataFrom, ObjectsFrom, Spec};
 
 use super::sdk::{client, fetch};

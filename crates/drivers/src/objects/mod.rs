@@ -59,7 +59,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use crate::Quota;
 use access::Access;
 use blobs::{Blobs, Bucket};
 use door::Door;
@@ -70,7 +69,7 @@ use hosts::Hosts;
 use index::Index;
 use removal::Remover;
 
-use crate::Lock;
+use crate::{Lock, Quota};
 pub use trouble::Trouble;
 pub use upstream::{Upstream, check_credentials};
 

@@ -243,8 +243,10 @@ impl Storage {
         let storage = Storage { file: PathBuf::from("…"), mounted_at: home.join("storage") };
         let links = fs::read_dir(home.join("data/pg_tblspc")).into_iter().flatten().flatten();
         let used = links.filter_map(|link| fs::read_link(link.path()).ok()).any(|to| to == storage.tablespace());
+        if !used {
+            return Ok(());
+        }
         let databases = match storage.databases() {
-            _ if !used => return Ok(()),
             Some(0) => return Ok(()),
             Some(1) => "a database lies".to_owned(),
             Some(count) => format!("{count} databases lie"),
