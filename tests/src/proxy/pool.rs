@@ -9,7 +9,7 @@ use hyper::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::stage::{Backend, SHA_A, SHA_B, Stage, host, open, request, text, until, upstream};
+use super::stage::{Backend, Fetched, SHA_A, SHA_B, Stage, host, open, request, text, until, upstream};
 
 #[tokio::test]
 async fn connections_are_reused() {
@@ -220,25 +220,28 @@ async fn a_swap_that_cuts_the_old_off_fails_no_request_that_may_be_repeated() {
 async fn what_a_container_was_asked_is_known_until_it_has_answered() {
     let (mut old, new) = (Slow::start().await, Backend::saying("new").await);
     let stage = Stage::new([(host(SHA_A), open(SHA_A, old.upstream.clone()))]).await;
-    let name = host(SHA_A);
-    let (got, ()) = tokio::join!(stage.fetch(request("POST", &name, "/", &[])), async {
+    let (name, container) = (host(SHA_A), old.upstream.container.clone());
+    let mut answered = std::pin::pin!(stage.visits.answered(&container));
+    let (begun, ()) = tokio::join!(stage.start(request("POST", &name, "/", &[])), async {
         old.asked().await;
         stage.set(host(SHA_A), open(SHA_A, new.upstream()));
-        let mut answered = std::pin::pin!(stage.visits.answered(&old.upstream.container));
         assert!(futures_util::poll!(&mut answered).is_pending(), "somebody waits");
         stage.visits.answered(&new.upstream().container).await;
-        old.answer();
-        tokio::time::timeout(Duration::from_secs(20), answered).await.expect("nobody waits");
+        old.says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
     });
+    assert!(futures_util::poll!(&mut answered).is_pending(), "and still, for the end of the answer");
+    old.says("k");
+    let got = Fetched::read(begun).await.unwrap();
     assert_eq!((got.status.as_u16(), got.text().as_str()), (200, "ok"));
+    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("nobody waits");
     assert_eq!(stage.get(&host(SHA_A), "/").await.text(), "new");
 }
 
-/// A container that answers one request when it is told to.
+/// A container that answers one request with what it is told, when it is told.
 struct Slow {
     upstream: planner::tables::Upstream,
     asked: tokio::sync::oneshot::Receiver<()>,
-    answer: tokio::sync::watch::Sender<bool>,
+    told: tokio::sync::mpsc::UnboundedSender<&'static str>,
 }
 
 impl Slow {
@@ -246,22 +249,23 @@ impl Slow {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = upstream("slow", 1, listener.local_addr().unwrap());
         let (ask, asked) = tokio::sync::oneshot::channel();
-        let (answer, mut told) = tokio::sync::watch::channel(false);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<&str>();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             ask.send(()).unwrap();
-            told.wait_for(|told| *told).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            while let Some(words) = told.recv().await {
+                stream.write_all(words.as_bytes()).await.unwrap();
+            }
         });
-        Slow { upstream, asked, answer }
+        Slow { upstream, asked, told: tell }
     }
 
     async fn asked(&mut self) {
         (&mut self.asked).await.unwrap();
     }
 
-    fn answer(&self) {
-        self.answer.send_replace(true);
+    fn says(&self, words: &'static str) {
+        self.told.send(words).unwrap();
     }
 }
